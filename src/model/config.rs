@@ -1,0 +1,3 @@
+//! `config.json`, read as written and resolved once.
+/// x
+pub struct ModelConfig {}

@@ -1,0 +1,38 @@
+//! The Llama-family decoder: configuration, weights, adapters, rotary embeddings and the forward pass.
+//!
+//! A model sees one [`Batch`] at a time and never a sequence's history.
+
+pub mod config;
+pub mod llama;
+pub mod lora;
+pub mod rope;
+pub mod weights;
+
+mod load;
+
+pub use config::ModelConfig;
+pub use load::{LoadOptions, load};
+
+use crate::backend::{Batch, KvLayout};
+use crate::error::Result;
+
+/// A loaded model with its KV cache, without its type of backend.
+pub trait Decoder: Send {
+    /// The model's configuration.
+    fn config(&self) -> &ModelConfig;
+
+    /// Backend and instruction set or device, for people.
+    fn backend(&self) -> String;
+
+    /// Shape of the KV cache; physical blocks are numbered from 0.
+    fn kv_layout(&self) -> &KvLayout;
+
+    /// The most query tokens that one step may hold.
+    fn max_step_tokens(&self) -> usize;
+
+    /// Runs one step and returns f32 logits `[batch.logits_rows().len(), vocab_size]`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a token id outside the vocabulary, `Device` or `OutOfMemory` from the backend.
+    fn step(&mut self, batch: &Batch) -> Result<&[f32]>;
+}

@@ -1,0 +1,3 @@
+//! Unified diffs in model answers: finding them, and the reference's own rules for it. Pure functions, no I/O.
+
+pub mod legacy;

@@ -1,0 +1,5 @@
+//! The jobs of the command line: datasets in, predictions out, resumable and sharded.
+
+pub mod llama;
+pub mod predictions;
+pub mod shard;
