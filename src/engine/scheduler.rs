@@ -244,3 +244,121 @@ fn push_query(
     });
     plan.push(Scheduled { id: sequence.id(), query_len, logits_rows });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scheduler that is stepped by hand: every sampled token is 7.
+    struct Harness {
+        scheduler: Scheduler,
+        batch: Batch,
+        plan: Vec<Scheduled>,
+        next_id: u64,
+    }
+
+    impl Harness {
+        fn new(max_step_tokens: usize, num_blocks: usize) -> Self {
+            let layout = KvLayout { num_layers: 1, num_kv_heads: 1, head_dim: 1, block_size: 16, num_blocks };
+            let limits = SchedulerLimits { max_step_tokens, max_sequences: None, context_len: 200_000 };
+            let scheduler = Scheduler::new(&limits, &layout).unwrap();
+            Self { scheduler, batch: Batch::default(), plan: Vec::new(), next_id: 0 }
+        }
+
+        fn push(&mut self, prompt_len: usize) {
+            self.scheduler.push(Sequence::new(SequenceId(self.next_id), vec![1; prompt_len]));
+            self.next_id += 1;
+        }
+
+        /// Runs a step and returns `(id, query tokens, whether a token was sampled)` in the batch's order.
+        fn step(&mut self) -> Vec<(u64, usize, bool)> {
+            self.scheduler.schedule(&mut self.batch, &mut self.plan);
+            let step = |part: &Scheduled| (part.id.0, part.query_len, !part.logits_rows.is_empty());
+            let steps: Vec<_> = self.plan.iter().map(step).collect();
+            for &(id, query_len, sampled) in &steps {
+                let sequence = self.scheduler.sequence_mut(SequenceId(id));
+                sequence.advance(query_len);
+                if sampled {
+                    sequence.append(7);
+                }
+            }
+            steps
+        }
+    }
+
+    #[test]
+    fn decodes_come_first_and_prompts_share_the_rest() {
+        let mut harness = Harness::new(256, 1000);
+        harness.push(10);
+        assert_eq!(harness.step(), [(0, 10, true)]);
+        harness.push(300);
+        harness.push(50);
+        harness.push(300);
+        // The short prompt leaves 35 of its share of 85 to the others.
+        assert_eq!(harness.step(), [(0, 1, true), (2, 50, true), (1, 103, false), (3, 102, false)]);
+        assert_eq!(harness.step(), [(0, 1, true), (2, 1, true), (1, 127, false), (3, 127, false)]);
+        assert_eq!(harness.step(), [(0, 1, true), (2, 1, true), (1, 70, true), (3, 71, true)]);
+        assert_eq!(harness.step(), [(0, 1, true), (1, 1, true), (2, 1, true), (3, 1, true)]);
+    }
+
+    #[test]
+    fn a_huge_prompt_does_not_stall_short_ones() {
+        let mut harness = Harness::new(512, 10_000);
+        harness.push(100_000);
+        harness.step();
+        (0..20).for_each(|_| harness.push(100));
+        let mut done = Vec::new();
+        for _ in 0..6 {
+            done.extend(harness.step().into_iter().filter(|part| part.2).map(|part| part.0));
+        }
+        done.sort_unstable();
+        done.dedup();
+        assert_eq!(done, (1..=20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn more_prompts_than_chunks_take_turns() {
+        let mut harness = Harness::new(128, 1000);
+        (0..5).for_each(|_| harness.push(640));
+        let turns: Vec<Vec<u64>> =
+            (0..5).map(|_| harness.step().into_iter().map(|part| part.0).collect()).collect();
+        assert_eq!(turns, [[0, 1], [2, 3], [0, 4], [1, 2], [3, 4]]);
+    }
+
+    #[test]
+    fn sequences_start_in_order_when_their_blocks_are_free() {
+        let mut harness = Harness::new(1024, 10);
+        harness.push(5 * 16);
+        harness.push(5 * 16);
+        harness.push(1);
+        // The second would leave no block to grow into, and the third does not overtake it.
+        assert_eq!(harness.step(), [(0, 80, true)]);
+        assert_eq!(harness.step(), [(0, 1, true)]);
+        harness.scheduler.remove(SequenceId(0));
+        assert_eq!(harness.step(), [(2, 1, true), (1, 80, true)]);
+    }
+
+    #[test]
+    fn the_youngest_makes_room_and_is_computed_again() {
+        let mut harness = Harness::new(1024, 5);
+        harness.push(2 * 16);
+        harness.push(16 - 1);
+        harness.push(16 - 1);
+        // The third waits for a block beside those that the first two may soon need.
+        assert_eq!(harness.step(), [(1, 15, true), (0, 32, true)]);
+        harness.scheduler.remove(SequenceId(2));
+        harness.push(16 - 1);
+        assert_eq!(harness.step(), [(0, 1, true), (1, 1, true)]);
+        // The second takes the last block; when the first needs a fourth one, the second loses its two.
+        for _ in 0..15 {
+            assert_eq!(harness.step(), [(0, 1, true), (1, 1, true)]);
+        }
+        assert_eq!(harness.scheduler.preemptions(), 0);
+        assert_eq!(harness.step(), [(0, 1, true)]);
+        assert_eq!(harness.scheduler.preemptions(), 1);
+        assert_eq!((harness.scheduler.num_running(), harness.scheduler.num_waiting()), (1, 2));
+        harness.scheduler.remove(SequenceId(0));
+        // It comes back before the younger one, with the 17 tokens that it had generated.
+        assert_eq!(harness.step(), [(3, 15, true), (1, 32, true)]);
+    }
+}
