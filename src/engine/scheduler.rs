@@ -239,7 +239,7 @@ fn push_query(
         tokens: &sequence.pending()[..query_len],
         kv_len,
         block_table: sequence.block_table(pool, kv_len),
-        rope_len: kv_len.max(sequence.prompt_len()),
+        prompt_len: sequence.prompt_len(),
         logits: if is_last { LogitsRows::Last } else { LogitsRows::None },
     });
     plan.push(Scheduled { id: sequence.id(), query_len, logits_rows });

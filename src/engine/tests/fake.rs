@@ -65,8 +65,8 @@ pub(super) struct FakeDecoder {
     max_step_tokens: usize,
     language: Language,
     hook: StepHook,
-    /// Position and token in each slot of the cache.
-    slots: Vec<Option<(usize, u32)>>,
+    /// Position, token and RoPE length in each slot of the cache.
+    slots: Vec<Option<(usize, u32, usize)>>,
     logits: Vec<f32>,
 }
 
@@ -121,10 +121,9 @@ impl Decoder for FakeDecoder {
             for row in sequence.query.clone() {
                 let position = sequence.first_position() + row - sequence.query.start;
                 assert_eq!(batch.positions()[row] as usize, position);
-                assert!(batch.rope_lens()[row] as usize > position);
                 let slot = self.slot(table, position);
                 assert!(written.insert(slot), "slot {slot} written twice in a step");
-                self.slots[slot] = Some((position, batch.tokens()[row]));
+                self.slots[slot] = Some((position, batch.tokens()[row], batch.rope_lens()[row] as usize));
             }
         }
         self.logits.clear();
@@ -133,11 +132,16 @@ impl Decoder for FakeDecoder {
             let sequence = batch.sequences().iter().find(|sequence| sequence.query.contains(&row)).unwrap();
             let table = batch.block_table(sequence);
             let context = sequence.first_position() + row - sequence.query.start + 1;
+            let mut prompt_len = 0;
             let history: Vec<u32> = (0..context)
                 .map(|position| {
-                    let (stored_at, token) =
+                    let (stored_at, token, rope_len) =
                         self.slots[self.slot(table, position)].expect("a slot never written");
                     assert_eq!(stored_at, position, "the slot holds another position");
+                    if position == 0 {
+                        prompt_len = rope_len;
+                    }
+                    assert_eq!(rope_len, prompt_len.max(position + 1));
                     token
                 })
                 .collect();
