@@ -217,3 +217,51 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mailbox::mailbox;
+    use crate::engine::{Event, StopRules};
+
+    struct NoText;
+
+    impl Detokenizer for NoText {
+        fn push(&mut self, _: u32) -> Result<String> {
+            Ok(String::new())
+        }
+
+        fn finish(&mut self) -> Result<String> {
+            Ok(String::new())
+        }
+    }
+
+    #[test]
+    fn what_a_preemption_repeats_is_not_reported_again() {
+        let request = Request {
+            prompt: vec![1; 10],
+            sampling: Sampling::default(),
+            stop: StopRules {
+                max_new_tokens: 9,
+                eos_token_ids: Vec::new(),
+                stop_strings: Vec::new(),
+                repetition_distinct: 0,
+            },
+            logprobs: None,
+        };
+        let (sender, receiver) = mailbox();
+        let limits = OutputLimits { max_tokens: 99, prompt_lookup: true };
+        let mut output = Output::new(&request, limits, Box::new(NoText), sender, Instant::now());
+        for (computed, reported) in
+            [(4, Some(4)), (2, None), (4, None), (9, Some(9)), (12, Some(10)), (14, None)]
+        {
+            output.report_prefill(computed);
+            let expected = reported.map(|done| Event::Prefill { done, total: 10 });
+            assert_eq!(
+                receiver.next(Some(std::time::Duration::ZERO)).unwrap(),
+                expected,
+                "{computed} computed"
+            );
+        }
+    }
+}

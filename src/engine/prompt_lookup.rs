@@ -23,7 +23,7 @@ const MIN_RATE: f32 = 0.15;
 /// Weight of the newest guess in that share.
 const RATE_STEP: f32 = 0.15;
 /// Tokens after which a guess is tried in spite of its rate: text that is not copied pays for one token in this many.
-const RETRY_AFTER: usize = 64;
+const RETRY_AFTER: usize = 100;
 
 /// What guesses of about the same agreement have been worth.
 #[derive(Debug, Clone, Copy)]
