@@ -42,7 +42,7 @@ HEAD, WINDOW, TAIL = 192, 192, 32
 def read_instances():
     """(instance_id, prompt, response) of every row, in the order of the dataset."""
     rows = load_from_disk(str(HERE.parent / "swe-bench-lite-mit"))["test"]
-    lines = (HERE.parent / "gold-patches.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (HERE.parent / "gold-patches.jsonl").read_text(encoding="utf-8").strip().split("\n")
     gold = {row["instance_id"]: row["patch"] for row in map(json.loads, lines)}
     return [
         (row["instance_id"], row["text"], f"<patch>\n{gold[row['instance_id']]}</patch>")
