@@ -50,27 +50,28 @@ impl SideFiles {
     }
 
     /// The special token under a name such as `bos_token`.
-    ///
-    /// As in transformers, `special_tokens_map.json` is for directories from before `added_tokens_decoder`: there it
-    /// has the last word, later it is not read.
     pub(super) fn named_token(&self, name: &str) -> Option<AddedToken> {
-        let map = if self.tokenizer_config.contains_key("added_tokens_decoder") {
-            None
-        } else {
-            self.special_tokens_map.get(name)
-        };
-        map.and_then(token).or_else(|| self.tokenizer_config.get(name).and_then(token))
+        self.map_entry(name).and_then(token).or_else(|| self.tokenizer_config.get(name).and_then(token))
     }
 
     /// All special tokens that have a name, and the additional ones.
     pub(super) fn special_tokens(&self) -> Vec<AddedToken> {
         let mut tokens: Vec<_> = NAMES.iter().filter_map(|name| self.named_token(name)).collect();
         for key in ["additional_special_tokens", "extra_special_tokens"] {
-            let listed = self.special_tokens_map.get(key).or_else(|| self.tokenizer_config.get(key));
+            let listed = self.map_entry(key).or_else(|| self.tokenizer_config.get(key));
             let listed = listed.and_then(Value::as_array).into_iter().flatten();
             tokens.extend(listed.filter_map(token));
         }
         tokens
+    }
+
+    /// An entry of `special_tokens_map.json`.
+    ///
+    /// As in transformers the file is for directories from before `added_tokens_decoder`: there it has the last word,
+    /// later it is not read.
+    fn map_entry(&self, key: &str) -> Option<&Value> {
+        let is_old = !self.tokenizer_config.contains_key("added_tokens_decoder");
+        self.special_tokens_map.get(key).filter(|_| is_old)
     }
 
     /// The tokens that were added to the model's own, by id: `added_tokens_decoder`, or else `added_tokens.json`.
