@@ -6,12 +6,14 @@ pub mod config;
 pub mod llama;
 pub mod lora;
 pub mod rope;
+pub mod source;
 pub mod weights;
 
 mod load;
 
 pub use config::ModelConfig;
 pub use load::{LoadOptions, load};
+pub use source::WeightSource;
 
 use crate::backend::{Batch, KvLayout};
 use crate::error::Result;
