@@ -2,13 +2,18 @@
 //!
 //! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2]`. The limits are measured in the same run,
 //! so the shares mean something on a machine that others use too.
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark reports to its terminal and may stop")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark reports to its terminal and may stop"
+)]
 
 use std::time::Instant;
 
 use swebench_infer::backend::cpu::{CpuActivation, CpuBackend, CpuOptions, Isa};
 use swebench_infer::backend::{
-    AttentionParams, Backend, Batch, BatchEntry, DType, HeadLayout, HostTensor, KvLayout, LogitsRows, RopeAngles,
+    AttentionParams, Backend, Batch, BatchEntry, DType, HeadLayout, HostTensor, KvLayout, LogitsRows,
+    RopeAngles,
 };
 
 const HIDDEN: usize = 2048;
@@ -119,7 +124,8 @@ fn linear_layers(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
         ("down", HIDDEN, FFN, LAYERS),
         ("lm_head", VOCAB, HIDDEN, 1),
     ] {
-        let values: Vec<u8> = (0..out * cols).flat_map(|i| ((i % 251) as u16 | 0x3c00).to_le_bytes()).collect();
+        let values: Vec<u8> =
+            (0..out * cols).flat_map(|i| ((i % 251) as u16 | 0x3c00).to_le_bytes()).collect();
         let tensor = HostTensor::new(DType::BF16, vec![out, cols], values.into()).unwrap();
         let mut weights = Vec::new();
         let start = Instant::now();
@@ -174,7 +180,13 @@ fn attention(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
             let table: Vec<u32> = (0..CONTEXT / BLOCK).map(|i| (i * 8 + sequence) as u32).collect();
             let tokens = vec![0; query_len];
             let logits = LogitsRows::Last;
-            batch.push(BatchEntry { tokens: &tokens, kv_len: CONTEXT, block_table: &table, rope_len: 0, logits });
+            batch.push(BatchEntry {
+                tokens: &tokens,
+                kv_len: CONTEXT,
+                block_table: &table,
+                prompt_len: 0,
+                logits,
+            });
         }
         let rows = batch.len();
         let half = rows * HEADS.head_dim / 2;
@@ -196,7 +208,12 @@ fn attention(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
         let kv_bytes = 2 * HEADS.kv_width() * backend.dtype().size();
         let seen: usize = (CONTEXT - query_len + 1..=CONTEXT).sum::<usize>() * sequences;
         let operations = (4 * seen * HEADS.q_width()) as f64;
-        limits.report(&format!("attention, {name}"), &times, (sequences * CONTEXT * kv_bytes) as f64, operations);
+        limits.report(
+            &format!("attention, {name}"),
+            &times,
+            (sequences * CONTEXT * kv_bytes) as f64,
+            operations,
+        );
         match name {
             "1 row" => result.0 = times.median(),
             "chunk" => result.1 = times.median(),

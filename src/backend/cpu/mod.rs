@@ -41,9 +41,7 @@ use self::norm::RmsNorm;
 use self::rotary::{HeadNorm, RotaryAppend};
 use self::simd::Dispatch;
 use self::threads::ThreadPool;
-use super::{
-    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles,
-};
+use super::{AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles};
 use crate::error::Result;
 
 /// How to run on the CPU.
