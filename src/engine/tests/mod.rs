@@ -2,6 +2,7 @@
 
 mod failures;
 mod fake;
+mod llama;
 mod outputs;
 mod stress;
 

@@ -1,0 +1,66 @@
+//! The engine over real models: batches, chunks, preemption and drafts give what a request gives alone, token by token.
+
+use std::path::Path;
+
+use super::*;
+use crate::backend::DType;
+use crate::backend::KvLayout;
+use crate::backend::reference::ReferenceBackend;
+use crate::model::llama::Llama;
+use crate::model::weights::Checkpoint;
+use crate::model::{Decoder, ModelConfig, WeightSource};
+
+fn load(case: &str, max_step_tokens: usize, num_blocks: usize) -> Box<dyn Decoder> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/goldens").join(case);
+    let mut config = ModelConfig::open(&dir).unwrap();
+    // Longer than the models were made for, where dynamic RoPE changes with the length.
+    config.max_position_embeddings = 200;
+    let source = WeightSource::new(Checkpoint::open(&dir).unwrap(), None).unwrap();
+    let layout = |config: &ModelConfig| {
+        Ok(KvLayout {
+            num_layers: config.num_layers,
+            num_kv_heads: config.num_kv_heads,
+            head_dim: config.head_dim,
+            block_size: 8,
+            num_blocks,
+        })
+    };
+    let backend = ReferenceBackend::new(DType::F32);
+    Box::new(Llama::load(backend, config, &source, max_step_tokens, layout).unwrap())
+}
+
+fn service(case: &str, max_step_tokens: usize, num_blocks: usize, prompt_lookup: bool) -> Service {
+    let options = EngineOptions { max_sequences: None, prompt_lookup };
+    Service::start(load(case, max_step_tokens, num_blocks), fake::detokenizers(), &options).unwrap()
+}
+
+fn check(case: &str) {
+    let requests: Vec<Request> = (0..6u32)
+        .map(|index| {
+            let prompt: Vec<u32> =
+                (0..20 + index * 9).map(|position| 3 + (position % 13 + index) % 40).collect();
+            let mut request = if index % 3 == 0 { seeded(&prompt, 60, 7) } else { greedy(&prompt, 60) };
+            request.stop.eos_token_ids = vec![2];
+            request.logprobs = Some(2);
+            request
+        })
+        .collect();
+    let plain = service(case, 64, 100, false);
+    let crowded = service(case, 24, 28, true);
+    let generations: Vec<_> = requests.iter().map(|request| submit(&crowded, request.clone())).collect();
+    for (generation, request) in generations.into_iter().zip(requests) {
+        let alone = without_times(generate(&plain, request).unwrap());
+        assert_eq!(without_times(generation.wait().unwrap()), alone, "{case}");
+    }
+    let stats = crowded.stats();
+    assert!(stats.preemptions > 0, "{case}: {stats:?}");
+    assert!(stats.accepted_tokens > 0, "{case}: {stats:?}");
+    assert_eq!(stats.free_blocks, stats.num_blocks);
+}
+
+#[test]
+fn crowding_and_guessing_change_nothing() {
+    for case in ["llama", "rope-dynamic", "mistral", "qwen3"] {
+        check(case);
+    }
+}
