@@ -55,12 +55,16 @@ impl Service {
 
     /// Queues a request.
     pub(super) fn submit(&self, request: Request) -> Result<EventReceiver> {
+        self.shared.check_running()?;
         request.validate(self.vocab_size, self.limits.max_tokens)?;
         let (sender, receiver) = mailbox();
         let output = Output::new(&request, self.limits, (self.detokenizers)(), sender, Instant::now());
         let submission = Submission { prompt: request.prompt, output };
-        let submissions = self.submissions.as_ref().ok_or_else(|| self.shared.refusal())?;
-        submissions.send(submission).map_err(|_| self.shared.refusal())?;
+        // A submission that the thread does not take any more is dropped, and its receiver learns that it was.
+        let sent = self.submissions.as_ref().is_some_and(|submissions| submissions.send(submission).is_ok());
+        if !sent {
+            self.shared.check_running()?;
+        }
         Ok(receiver)
     }
 

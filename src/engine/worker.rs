@@ -61,11 +61,11 @@ impl Shared {
         *self.lock_stats()
     }
 
-    /// Why nothing can be submitted any more.
-    pub(super) fn refusal(&self) -> Error {
+    /// Refuses when the thread has stopped by itself; from before any request learns of it.
+    pub(super) fn check_running(&self) -> Result<()> {
         match self.failure.get() {
-            Some(failure) => failure.to_error().context("the engine has stopped"),
-            None => Error::internal("the engine has stopped"),
+            Some(failure) => Err(failure.to_error().context("the engine has stopped")),
+            None => Ok(()),
         }
     }
 

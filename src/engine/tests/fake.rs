@@ -162,6 +162,35 @@ impl Decoder for FakeDecoder {
     }
 }
 
+/// Another decoder with a hook before its steps.
+pub(super) struct Hooked {
+    pub(super) decoder: Box<dyn Decoder>,
+    pub(super) hook: StepHook,
+}
+
+impl Decoder for Hooked {
+    fn config(&self) -> &ModelConfig {
+        self.decoder.config()
+    }
+
+    fn backend(&self) -> String {
+        self.decoder.backend()
+    }
+
+    fn kv_layout(&self) -> &KvLayout {
+        self.decoder.kv_layout()
+    }
+
+    fn max_step_tokens(&self) -> usize {
+        self.decoder.max_step_tokens()
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<&[f32]> {
+        (self.hook)(batch)?;
+        self.decoder.step(batch)
+    }
+}
+
 /// Ids 1 to 26 are the letters, 27 is `</`, 28 is `s>`, all others have no text.
 struct FakeText;
 

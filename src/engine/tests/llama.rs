@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::fake::Hooked;
 use super::*;
 use crate::backend::DType;
 use crate::backend::KvLayout;
@@ -29,11 +30,6 @@ fn load(case: &str, max_step_tokens: usize, num_blocks: usize) -> Box<dyn Decode
     Box::new(Llama::load(backend, config, &source, max_step_tokens, layout).unwrap())
 }
 
-fn service(case: &str, max_step_tokens: usize, num_blocks: usize, prompt_lookup: bool) -> Service {
-    let options = EngineOptions { max_sequences: None, prompt_lookup };
-    Service::start(load(case, max_step_tokens, num_blocks), fake::detokenizers(), &options).unwrap()
-}
-
 fn check(case: &str) {
     let requests: Vec<Request> = (0..6u32)
         .map(|index| {
@@ -45,9 +41,13 @@ fn check(case: &str) {
             request
         })
         .collect();
-    let plain = service(case, 64, 100, false);
-    let crowded = service(case, 24, 28, true);
+    let options = EngineOptions { prompt_lookup: false, ..EngineOptions::default() };
+    let plain = Service::start(load(case, 64, 100), fake::detokenizers(), &options).unwrap();
+    let (hook, release) = hold();
+    let decoder = Box::new(Hooked { decoder: load(case, 24, 28), hook });
+    let crowded = Service::start(decoder, fake::detokenizers(), &EngineOptions::default()).unwrap();
     let generations: Vec<_> = requests.iter().map(|request| submit(&crowded, request.clone())).collect();
+    release.send(()).unwrap();
     for (generation, request) in generations.into_iter().zip(requests) {
         let alone = without_times(generate(&plain, request).unwrap());
         assert_eq!(without_times(generation.wait().unwrap()), alone, "{case}");

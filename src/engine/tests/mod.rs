@@ -6,11 +6,13 @@ mod llama;
 mod outputs;
 mod stress;
 
+use std::sync::mpsc::{Sender, channel};
+
 use fake::{EOS, FakeDecoder, Language, Sizes, StepHook};
 
 use super::service::Service;
 use super::{Completion, EngineOptions, Event, Generation, Request, Sampling, StopRules};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 fn start(sizes: Sizes, language: Language, hook: StepHook) -> Service {
     start_with(sizes, language, hook, &EngineOptions::default())
@@ -23,6 +25,19 @@ fn start_with(sizes: Sizes, language: Language, hook: StepHook, options: &Engine
 
 fn no_hook() -> StepHook {
     Box::new(|_| Ok(()))
+}
+
+/// A hook that holds the first step until something is sent, so that what is submitted before runs together.
+fn hold() -> (StepHook, Sender<()>) {
+    let (release, released) = channel();
+    let mut held = Some(released);
+    let hook: StepHook = Box::new(move |_| {
+        if let Some(released) = held.take() {
+            released.recv().map_err(|_| Error::internal("the test is over"))?;
+        }
+        Ok(())
+    });
+    (hook, release)
 }
 
 /// A greedy request that stops at `EOS` or after `max_new_tokens`.

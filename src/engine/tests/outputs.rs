@@ -74,7 +74,7 @@ fn a_prompt_is_computed_in_chunks_that_are_reported() {
     let prompt: Vec<u32> = (0..100).map(|index| index * 7 % 31 + 1).collect();
     let request = greedy(&prompt, 20);
     let expected = alone(scrambled, &request);
-    let (permit, permits) = std::sync::mpsc::channel();
+    let (permit, permits) = channel();
     let hook: StepHook = Box::new(move |_| {
         permits.recv().unwrap();
         Ok(())

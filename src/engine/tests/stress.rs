@@ -72,8 +72,10 @@ fn a_cache_that_runs_out_preempts_and_loses_nothing() {
     let sizes = Sizes { context_len: 200, max_step_tokens: 64, block_size: 4, num_blocks: 50 };
     let mut requests: Vec<_> = (1..=10).map(|token| greedy(&[token; 20], 150)).collect();
     requests.iter_mut().for_each(|request| request.stop.eos_token_ids.clear());
-    let service = start(sizes, scrambled, no_hook());
+    let (hook, release) = hold();
+    let service = start(sizes, scrambled, hook);
     let generations: Vec<_> = requests.iter().map(|request| submit(&service, request.clone())).collect();
+    release.send(()).unwrap();
     for (generation, request) in generations.into_iter().zip(&requests) {
         assert_eq!(without_times(generation.wait().unwrap()), alone(scrambled, request));
     }
