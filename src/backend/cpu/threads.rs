@@ -292,7 +292,7 @@ mod tests {
             pool.run(&|index| {
                 ran.fetch_add(1 << (8 * index), Ordering::Relaxed);
             });
-            assert_eq!(ran.into_inner(), (0..threads).map(|index| 1 << (8 * index)).sum());
+            assert_eq!(ran.into_inner(), (0..threads).map(|index| 1 << (8 * index)).sum::<usize>());
         }
     }
 
