@@ -90,7 +90,8 @@ impl AttentionWorkspace {
     /// Makes room for the partial results of any step with few tiles over contexts of up to `num_blocks` blocks.
     pub fn reserve(&mut self, threads: usize, cache: &CpuKvCache) -> Result<()> {
         let layout = cache.layout();
-        let spans = layout.num_blocks.saturating_mul(layout.block_size).div_ceil(span_tokens(layout.block_size));
+        let spans =
+            layout.num_blocks.saturating_mul(layout.block_size).div_ceil(span_tokens(layout.block_size));
         let most = MAX_PARTIAL_BYTES / size_of::<f32>();
         let len = FEW_TILES
             .saturating_mul(threads)
@@ -208,13 +209,19 @@ impl Attention<'_> {
         });
         pool.for_ranges(tiles.len(), num_spans / tiles.len() * partial_len, &|range| {
             for tile in &tiles[range] {
-                let range = tile.spans_before * partial_len..(tile.spans_before + tile.num_spans) * partial_len;
+                let range =
+                    tile.spans_before * partial_len..(tile.spans_before + tile.num_spans) * partial_len;
                 // SAFETY: tiles are handed out once, and their spans were computed before.
                 let mut memory = unsafe { partials.range(range) }.chunks_exact_mut(partial_len);
                 let Some(first) = memory.next() else { continue };
                 let mut total = Partial::over(first, value_width);
                 for next in memory {
-                    merge(&mut total, &Partial::over(next, value_width), tile.rows, self.params.softmax_scale);
+                    merge(
+                        &mut total,
+                        &Partial::over(next, value_width),
+                        tile.rows,
+                        self.params.softmax_scale,
+                    );
                 }
                 write_tile(&shared, tile, &total);
             }

@@ -81,7 +81,8 @@ impl CpuKvCache {
             layer < layout.num_layers && block < layout.num_blocks && head < layout.num_kv_heads,
             "layer {layer}, block {block}, head {head} of {layout:?}"
         );
-        ((layer * layout.num_blocks + block) * layout.num_kv_heads + head) * (self.key_bytes + self.value_bytes)
+        ((layer * layout.num_blocks + block) * layout.num_kv_heads + head)
+            * (self.key_bytes + self.value_bytes)
     }
 
     /// One head of one block.
@@ -104,7 +105,9 @@ impl CpuKvCache {
                 let key = packed_index(self.dtype, self.key_width(), i, slot);
                 let value = packed_index(self.dtype, self.value_width(), slot, i);
                 // SAFETY: both indices lie within the block's matrices.
-                unsafe { (read_element(self.dtype, block.keys, key), read_element(self.dtype, block.values, value)) }
+                unsafe {
+                    (read_element(self.dtype, block.keys, key), read_element(self.dtype, block.values, value))
+                }
             })
             .unzip()
     }
@@ -171,7 +174,12 @@ impl<'a> KvWriter<'a> {
         unsafe {
             let values = self.data.add(cache.offset(at.layer, at.block, at.head) + cache.key_bytes);
             for i in 0..cache.layout.head_dim {
-                write_element(cache.dtype, values, packed_index(cache.dtype, cache.value_width(), at.slot, i), 0.0);
+                write_element(
+                    cache.dtype,
+                    values,
+                    packed_index(cache.dtype, cache.value_width(), at.slot, i),
+                    0.0,
+                );
             }
         }
     }
@@ -197,12 +205,7 @@ mod tests {
                 let layout = layout(head_dim, block_size);
                 let mut cache = CpuKvCache::new(&layout, dtype).unwrap();
                 let tokens: Vec<KvSlot> = (0..2 * 4 * 3 * block_size)
-                    .map(|i| KvSlot {
-                        layer: i % 2,
-                        block: i / 2 % 4,
-                        head: i / 8 % 3,
-                        slot: i / 24,
-                    })
+                    .map(|i| KvSlot { layer: i % 2, block: i / 2 % 4, head: i / 8 % 3, slot: i / 24 })
                     .collect();
                 let value = |token: usize, i: usize| ((token * 5 + i * 3) % 127) as f32;
                 let writer = cache.writer();

@@ -129,8 +129,10 @@ mod tests {
         for isa in Isa::supported() {
             let dispatch = Dispatch::new(isa).unwrap();
             for (rows, cols) in [(1, 1), (3, 7), (2, 64), (40, 1029), (64, 2048)] {
-                let input: Vec<f32> = (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.03).collect();
-                let delta: Vec<f32> = (0..rows * cols).map(|i| ((i * 17 % 89) as f32 - 44.0) * 0.01).collect();
+                let input: Vec<f32> =
+                    (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.03).collect();
+                let delta: Vec<f32> =
+                    (0..rows * cols).map(|i| ((i * 17 % 89) as f32 - 44.0) * 0.01).collect();
                 let weight: Vec<f32> = (0..cols).map(|i| 0.5 + (i % 5) as f32 * 0.25).collect();
                 let sum: Vec<f32> = input.iter().zip(&delta).map(|(a, b)| a + b).collect();
                 for with_sum in [false, true] {
@@ -148,7 +150,10 @@ mod tests {
                         let scale = 1.0 / (square / cols as f64 + 1e-5).sqrt();
                         for ((x, weight), got) in row.iter().zip(&weight).zip(out) {
                             let want = f64::from(*x) * scale * f64::from(*weight);
-                            assert!((f64::from(*got) - want).abs() <= 1e-6 * want.abs(), "{isa} {rows} x {cols}");
+                            assert!(
+                                (f64::from(*got) - want).abs() <= 1e-6 * want.abs(),
+                                "{isa} {rows} x {cols}"
+                            );
                         }
                     }
                 }

@@ -54,10 +54,8 @@ fn check_linear(backend: &CpuBackend, rows: usize, cols: usize, out: usize, bias
         HostTensor::from_f32(vec![split, cols], &weight[..split * cols]).unwrap(),
         HostTensor::from_f32(vec![out - split, cols], &weight[split * cols..]).unwrap(),
     ];
-    let biases: Vec<_> = (!bias.is_empty())
-        .then(|| HostTensor::from_f32(vec![out], &bias).unwrap())
-        .into_iter()
-        .collect();
+    let biases: Vec<_> =
+        (!bias.is_empty()).then(|| HostTensor::from_f32(vec![out], &bias).unwrap()).into_iter().collect();
     let linear = backend.load_linear(&parts, &biases).unwrap();
     let input_matrix = activation(backend, rows, cols, &input);
     let mut result = activation(backend, rows, out, &vec![f32::NAN; rows * out]);
@@ -167,7 +165,8 @@ fn rotation_norm_and_append() {
                 let mut batch = Batch::default();
                 let logits = LogitsRows::None;
                 // Positions 3..7 in blocks 5 and 1, position 0 in block 2.
-                let entry = BatchEntry { tokens: &[0; 4], kv_len: 7, block_table: &[5, 1], rope_len: 7, logits };
+                let entry =
+                    BatchEntry { tokens: &[0; 4], kv_len: 7, block_table: &[5, 1], rope_len: 7, logits };
                 batch.push(entry);
                 batch.push(BatchEntry { tokens: &[0], kv_len: 1, block_table: &[2], rope_len: 1, logits });
                 let mut step = backend.alloc_step(5).unwrap();

@@ -110,7 +110,8 @@ impl ThreadPool {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. `WaitForWorkers` keeps this call from ending, by return or by panic, before
         // every worker is done with the job.
-        let erased = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
+        let erased =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
         // SAFETY: no worker reads `job` now: all are done with the last one (see `Shared`).
         unsafe { *shared.job.get() = Some(erased) };
         shared.remaining.store(self.workers.len(), Ordering::Relaxed);
@@ -223,7 +224,11 @@ impl Drop for WaitForWorkers<'_> {
         let mut spins = 0;
         while self.0.remaining.load(Ordering::Acquire) != 0 {
             // A worker that still runs may need this processor.
-            if spins < SPINS { spin_loop() } else { thread::yield_now() }
+            if spins < SPINS {
+                spin_loop()
+            } else {
+                thread::yield_now()
+            }
             spins += 1;
         }
     }

@@ -95,7 +95,11 @@ impl PackedLinear {
 
     /// Gathers row `row` of the weight, `[in_features]`: an embedding.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        assert!(row < self.out_features && out.len() == self.in_features, "row {row} of {}", self.out_features);
+        assert!(
+            row < self.out_features && out.len() == self.in_features,
+            "row {row} of {}",
+            self.out_features
+        );
         let panel = self.panel(row / PANEL_WIDTH).as_ptr();
         for (k, out) in out.iter_mut().enumerate() {
             let index = packed_index(self.dtype, PANEL_WIDTH, k, row % PANEL_WIDTH);
@@ -235,8 +239,9 @@ mod tests {
     #[test]
     fn mismatched_parts_are_refused() {
         let pool = ThreadPool::new(Some(1)).unwrap();
-        let tensor =
-            |shape: &[usize]| HostTensor::from_f32(shape.to_vec(), &vec![0.0; shape.iter().product()]).unwrap();
+        let tensor = |shape: &[usize]| {
+            HostTensor::from_f32(shape.to_vec(), &vec![0.0; shape.iter().product()]).unwrap()
+        };
         let pack = |weights: &[HostTensor<'_>], bias: &[HostTensor<'_>]| {
             PackedLinear::pack(&pool, DType::F32, weights, bias).err().map(|error| error.kind())
         };

@@ -53,7 +53,12 @@ impl<'a> SpanJob<'a> {
 
 /// Computes spans in order and merges them into `total`.
 #[inline(always)]
-pub fn run_spans<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, spans: Range<usize>, total: &mut Partial<'_>) {
+pub fn run_spans<S: Simd, F: Format>(
+    simd: S,
+    job: &mut SpanJob<'_>,
+    spans: Range<usize>,
+    total: &mut Partial<'_>,
+) {
     pack_queries::<S, F>(simd, job);
     for span in spans {
         run_span::<S, F>(simd, job, span);

@@ -95,7 +95,13 @@ impl Case {
                 let tokens = vec![0; range.len()];
                 let logits = LogitsRows::None;
                 let block_table = &tables[index];
-                batch.push(BatchEntry { tokens: &tokens, kv_len: range.end, block_table, rope_len: 0, logits });
+                batch.push(BatchEntry {
+                    tokens: &tokens,
+                    kv_len: range.end,
+                    block_table,
+                    rope_len: 0,
+                    logits,
+                });
                 widths.push(range.len() * heads.q_width());
                 for token in range {
                     let first = kv_len - self.sequences[index].0;
@@ -153,8 +159,10 @@ impl Case {
                 let scores: Vec<f64> = seen
                     .clone()
                     .map(|token| {
-                        let products =
-                            query.iter().enumerate().map(|(i, q)| f64::from(*q) * of(&context.keys, token, i));
+                        let products = query
+                            .iter()
+                            .enumerate()
+                            .map(|(i, q)| f64::from(*q) * of(&context.keys, token, i));
                         let (dot, absolute) = products.fold((0.0, 0.0), |(a, b), x| (a + x, b + x.abs()));
                         size = size.max(absolute * f64::from(params.softmax_scale));
                         dot * f64::from(params.softmax_scale)

@@ -67,7 +67,8 @@ impl Kernel for Operations {
         for (i, element) in pairs.iter_mut().enumerate() {
             *element = bf16::from_f32(i as f32 - 7.0);
         }
-        let input = u32::from(bf16::from_f32(2.0).to_bits()) | u32::from(bf16::from_f32(-3.0).to_bits()) << 16;
+        let input =
+            u32::from(bf16::from_f32(2.0).to_bits()) | u32::from(bf16::from_f32(-3.0).to_bits()) << 16;
         // SAFETY: `pairs` has two elements for each of at most MAX_LANES lanes.
         let pairs = unsafe { simd.load_bf16_pairs(pairs.as_ptr()) };
         let dot = simd.dot_bf16(simd.splat(1.0), input, pairs);
