@@ -8,9 +8,10 @@
     reason = "a benchmark reports to its terminal and may stop"
 )]
 
+use std::fmt;
 use std::time::Instant;
 
-use swebench_infer::backend::cpu::{CpuActivation, CpuBackend, CpuOptions, Isa};
+use swebench_infer::backend::cpu::{CpuActivation, CpuBackend, CpuOptions, Isa, Roofline};
 use swebench_infer::backend::{
     AttentionParams, Backend, Batch, BatchEntry, DType, HeadLayout, HostTensor, KvLayout, LogitsRows,
     RopeAngles,
@@ -25,83 +26,122 @@ const CONTEXT: usize = 2048;
 const CHUNK: usize = 512;
 const BLOCK: usize = 32;
 
-/// Times of one thing, in seconds.
-struct Times(Vec<f64>);
+/// One measured kernel.
+struct Line {
+    name: String,
+    /// Bytes that must be read at least.
+    bytes: f64,
+    operations: f64,
+    /// Seconds of each repetition, ascending.
+    seconds: Vec<f64>,
+    /// Share of the limit of each repetition, ascending.
+    shares: Vec<f64>,
+}
 
-impl Times {
-    fn of(repetitions: usize, mut work: impl FnMut()) -> Self {
+impl Line {
+    /// Alternates the work with measurements of the limits, so that a neighbour's load slows down both.
+    fn measure(
+        limits: &Roofline<'_>,
+        name: String,
+        (bytes, operations): (usize, usize),
+        repetitions: usize,
+        mut work: impl FnMut(),
+    ) -> Self {
+        let (bytes, operations) = (bytes as f64, operations as f64);
+        // The limit is the one that needs more time.
+        let needed = || (bytes / limits.read_bandwidth()).max(operations / limits.matrix_rate());
         work();
-        let mut times: Vec<f64> = (0..repetitions)
-            .map(|_| {
-                let start = Instant::now();
-                work();
-                start.elapsed().as_secs_f64()
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        Self(times)
+        let mut before = needed();
+        let (mut seconds, mut shares) = (Vec::new(), Vec::new());
+        for _ in 0..repetitions {
+            let start = Instant::now();
+            work();
+            let elapsed = start.elapsed().as_secs_f64();
+            let after = needed();
+            seconds.push(elapsed);
+            shares.push((before + after) / 2.0 / elapsed);
+            before = after;
+        }
+        seconds.sort_by(f64::total_cmp);
+        shares.sort_by(f64::total_cmp);
+        let line = Self { name, bytes, operations, seconds, shares };
+        println!("{line}");
+        line
     }
 
     fn median(&self) -> f64 {
-        self.0[self.0.len() / 2]
+        self.seconds[self.seconds.len() / 2]
     }
 
-    fn best(&self) -> f64 {
-        self.0[0]
+    /// Seconds at the limit for each second that was taken.
+    fn share(&self) -> f64 {
+        self.shares[self.shares.len() / 2]
     }
 }
 
-struct Limits {
-    bandwidth: f64,
-    rate: f64,
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bandwidth, rate) = (self.bytes / self.median() / 1e9, self.operations / self.median() / 1e9);
+        let (milliseconds, share) = (self.median() * 1e3, self.share() * 100.0);
+        let (low, high) = (self.shares[self.shares.len() / 4], self.shares[self.shares.len() * 3 / 4]);
+        write!(f, "{:<30} {milliseconds:>9.3} ms {bandwidth:>6.1} GB/s {rate:>7.1} GFLOP/s ", self.name)?;
+        write!(
+            f,
+            "{share:>4.0} % ({:.0}-{:.0}), best {:.3} ms",
+            low * 100.0,
+            high * 100.0,
+            self.seconds[0] * 1e3
+        )
+    }
 }
 
-impl Limits {
-    /// Prints a line; the share is of the limit that needs more time.
-    fn report(&self, name: &str, times: &Times, bytes: f64, operations: f64) {
-        let limit = (bytes / self.bandwidth).max(operations / self.rate);
-        println!(
-            "{name:<34} {:>9.3} ms  {:>7.1} GB/s {:>8.1} GFLOP/s  {:>4.0} % (best {:>3.0} %)",
-            times.median() * 1e3,
-            bytes / times.median() / 1e9,
-            operations / times.median() / 1e9,
-            100.0 * limit / times.median(),
-            100.0 * limit / times.best(),
-        );
+/// Seconds of a forward pass of the whole model, and at the limits.
+#[derive(Default)]
+struct Pass {
+    seconds: f64,
+    limit: f64,
+}
+
+impl Pass {
+    fn add(&mut self, count: usize, line: &Line) {
+        self.seconds += count as f64 * line.median();
+        self.limit += count as f64 * line.median() * line.share();
+    }
+
+    fn print(&self, name: &str, tokens: usize) {
+        let (rate, share) = (tokens as f64 / self.seconds, 100.0 * self.limit / self.seconds);
+        println!("{name} at {CONTEXT} tokens: {rate:.1} tok/s, {share:.0} % of the limit");
     }
 }
 
 fn main() {
-    let (mut dtype, mut isa, mut threads) = (DType::BF16, None, None);
+    let (mut dtype, mut isa, mut threads, mut only) = (DType::BF16, None, None, String::new());
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
         match name.as_str() {
             "--dtype" => dtype = value.parse().unwrap(),
             "--isa" => isa = Some(value.parse::<Isa>().unwrap()),
             "--threads" => threads = Some(value.parse().unwrap()),
+            "--only" => only = value,
             _ => println!("ignored: {name}"),
         }
     }
     let backend = CpuBackend::new(CpuOptions { dtype, threads, isa }).unwrap();
-    let measure = || Limits {
-        bandwidth: backend.measure_read_bandwidth().unwrap(),
-        rate: backend.measure_matrix_rate(),
-    };
-    let limits = measure();
-    println!(
-        "{}, {dtype}: reads {:.1} GB/s, multiplies {:.0} GFLOP/s",
-        backend.describe(),
-        limits.bandwidth / 1e9,
-        limits.rate / 1e9
-    );
-
-    let decode = linear_layers(&backend, &limits);
-    let (attention_decode, attention_prefill) = attention(&backend, &limits);
-    println!(
-        "sum over {LAYERS} layers at {CONTEXT} tokens: decode {:.1} tok/s, prefill {:.0} tok/s",
-        1.0 / (decode.0 + LAYERS as f64 * attention_decode),
-        CHUNK as f64 / (decode.1 + LAYERS as f64 * attention_prefill),
-    );
+    let limits = backend.roofline().unwrap();
+    println!("{}, {dtype}", backend.describe());
+    for _ in 0..3 {
+        let (bandwidth, rate) = (limits.read_bandwidth() / 1e9, limits.matrix_rate() / 1e9);
+        println!("limits: reads {bandwidth:.1} GB/s, multiplies {rate:.0} GFLOP/s");
+    }
+    let (mut decode, mut prefill) = (Pass::default(), Pass::default());
+    if only != "attention" {
+        linear_layers(&backend, &limits, &only, &mut decode, &mut prefill);
+    }
+    if only.is_empty() || only == "attention" {
+        attention(&backend, &limits, &mut decode, &mut prefill);
+    }
+    decode.print("decode", 1);
+    prefill.print("prefill", CHUNK);
 }
 
 fn random(backend: &CpuBackend, rows: usize, cols: usize) -> CpuActivation {
@@ -114,9 +154,13 @@ fn random(backend: &CpuBackend, rows: usize, cols: usize) -> CpuActivation {
     activation
 }
 
-/// Prints every layer; returns the seconds of all layers of the model for one token and for a chunk.
-fn linear_layers(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
-    let (mut decode, mut prefill) = (0.0, 0.0);
+fn linear_layers(
+    backend: &CpuBackend,
+    limits: &Roofline<'_>,
+    only: &str,
+    decode: &mut Pass,
+    prefill: &mut Pass,
+) {
     for (name, out, cols, count) in [
         ("qkv", HEADS.qkv_width(), HIDDEN, LAYERS),
         ("o", HIDDEN, HIDDEN, LAYERS),
@@ -124,6 +168,9 @@ fn linear_layers(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
         ("down", HIDDEN, FFN, LAYERS),
         ("lm_head", VOCAB, HIDDEN, 1),
     ] {
+        if !only.is_empty() && only != name {
+            continue;
+        }
         let values: Vec<u8> =
             (0..out * cols).flat_map(|i| ((i % 251) as u16 | 0x3c00).to_le_bytes()).collect();
         let tensor = HostTensor::new(DType::BF16, vec![out, cols], values.into()).unwrap();
@@ -142,25 +189,23 @@ fn linear_layers(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
             let input = random(backend, rows, cols);
             let mut output = backend.alloc_activation(rows, out).unwrap();
             let mut next = 0;
-            let times = Times::of(if rows < 32 { 41 } else { 9 }, || {
+            let name = format!("{name} {out}x{cols}, {rows} rows");
+            let work = (out * cols * backend.dtype().size(), 2 * rows * out * cols);
+            let line = Line::measure(limits, name, work, if rows < 32 { 25 } else { 7 }, || {
                 backend.linear(rows, &input, &weights[next % weights.len()], &mut output).unwrap();
                 next += 1;
             });
-            let bytes = (out * cols * backend.dtype().size()) as f64;
-            let operations = (2 * rows * out * cols) as f64;
-            limits.report(&format!("{name} {out}x{cols}, {rows} rows"), &times, bytes, operations);
             match rows {
-                1 => decode += count as f64 * times.median(),
-                CHUNK => prefill += count as f64 * times.median(),
+                1 => decode.add(count, &line),
+                CHUNK => prefill.add(count, &line),
                 _ => {}
             }
         }
     }
-    (decode, prefill)
 }
 
-/// Prints attention at the depth; returns the seconds of one layer for one token and for a chunk that ends there.
-fn attention(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
+/// Attention of queries that end at the depth.
+fn attention(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, prefill: &mut Pass) {
     let layout = KvLayout {
         num_layers: 4,
         num_kv_heads: HEADS.num_kv_heads,
@@ -171,7 +216,6 @@ fn attention(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
     let mut cache = backend.alloc_kv_cache(&layout).unwrap();
     let params = AttentionParams { softmax_scale: 0.125, window: None };
     let mut step = backend.alloc_step(8 * CONTEXT).unwrap();
-    let mut result = (0.0, 0.0);
     for (name, sequences, query_len) in
         [("prompt", 8, CONTEXT), ("1 row", 1, 1), ("8 sequences", 8, 1), ("draft", 1, 5), ("chunk", 1, CHUNK)]
     {
@@ -201,24 +245,18 @@ fn attention(backend: &CpuBackend, limits: &Limits) -> (f64, f64) {
             continue;
         }
         let mut layer = 0;
-        let times = Times::of(if rows < 32 { 41 } else { 9 }, || {
-            layer = (layer + 1) % layout.num_layers;
-            backend.attention(&step, layer, &HEADS, &params, &qkv, &cache, &mut out).unwrap();
-        });
         let kv_bytes = 2 * HEADS.kv_width() * backend.dtype().size();
         let seen: usize = (CONTEXT - query_len + 1..=CONTEXT).sum::<usize>() * sequences;
-        let operations = (4 * seen * HEADS.q_width()) as f64;
-        limits.report(
-            &format!("attention, {name}"),
-            &times,
-            (sequences * CONTEXT * kv_bytes) as f64,
-            operations,
-        );
+        let work = (sequences * CONTEXT * kv_bytes, 4 * seen * HEADS.q_width());
+        let line =
+            Line::measure(limits, format!("attention, {name}"), work, if rows < 32 { 25 } else { 7 }, || {
+                layer = (layer + 1) % layout.num_layers;
+                backend.attention(&step, layer, &HEADS, &params, &qkv, &cache, &mut out).unwrap();
+            });
         match name {
-            "1 row" => result.0 = times.median(),
-            "chunk" => result.1 = times.median(),
+            "1 row" => decode.add(LAYERS, &line),
+            "chunk" => prefill.add(LAYERS, &line),
             _ => {}
         }
     }
-    result
 }

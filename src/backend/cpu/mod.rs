@@ -29,6 +29,7 @@ mod weights;
 
 pub use isa::Isa;
 pub use kv_cache::CpuKvCache;
+pub use roofline::Roofline;
 pub use step::CpuStep;
 pub use weights::PackedLinear;
 
@@ -129,15 +130,9 @@ impl CpuBackend {
         self.pool.num_threads()
     }
 
-    /// Bytes a second that all threads together read from memory at best; takes about a second.
-    pub fn measure_read_bandwidth(&self) -> Result<f64> {
-        roofline::read_bandwidth(self.dispatch, &self.pool)
-    }
-
-    /// Floating-point operations a second (a multiply-add counts two) of all threads together at best, on operands of the
-    /// backend's type that are already in registers and the first-level cache; takes less than a second.
-    pub fn measure_matrix_rate(&self) -> f64 {
-        roofline::matrix_rate(self.dispatch, &self.pool, self.dtype)
+    /// For measuring what this machine could do at best.
+    pub fn roofline(&self) -> Result<Roofline<'_>> {
+        Roofline::new(self.dispatch, &self.pool, self.dtype)
     }
 
     fn workspace(&self) -> MutexGuard<'_, Workspace> {

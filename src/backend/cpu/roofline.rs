@@ -11,51 +11,51 @@ use super::threads::ThreadPool;
 use crate::backend::DType;
 use crate::error::Result;
 
-/// Bytes that are read: far beyond every cache.
-const STREAM_BYTES: usize = 512 << 20;
+/// Bytes that are read: far beyond every cache, and yet read in milliseconds.
+const STREAM_BYTES: usize = 256 << 20;
 /// Bytes of a share that a thread takes at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Repetitions, of which the best counts.
-const ROUNDS: usize = 7;
-/// Pairs of multiply-adds of one chain in one round of the matrix rate, which takes a few milliseconds.
-const CHAIN_LENGTH: usize = 2_000_000;
+/// Pairs of multiply-adds of one chain; all chains take a tenth of a millisecond.
+const CHAIN_LENGTH: usize = 50_000;
 
-/// Bytes a second.
-pub fn read_bandwidth(dispatch: Dispatch, pool: &ThreadPool) -> Result<f64> {
-    let mut memory = Buffer::<f32>::zeroed(STREAM_BYTES / size_of::<f32>(), "the bandwidth measurement")?;
-    // Untouched pages would all be the same zero page.
-    memory.fill(1.0);
-    let chunk = CHUNK_BYTES / size_of::<f32>();
-    let seconds = best(|| {
-        pool.for_each(memory.len() / chunk, &|_, index| {
-            black_box(dispatch.run(Stream(&memory[index * chunk..(index + 1) * chunk])));
-        });
-    });
-    Ok(STREAM_BYTES as f64 / seconds)
+/// Measures the limits, each in one short round, so that rounds can alternate with what is compared with them: on a
+/// shared machine the limits change from one second to the next.
+pub struct Roofline<'a> {
+    dispatch: Dispatch,
+    pool: &'a ThreadPool,
+    dtype: DType,
+    memory: Buffer<f32>,
 }
 
-/// Floating-point operations a second.
-pub fn matrix_rate(dispatch: Dispatch, pool: &ThreadPool, dtype: DType) -> f64 {
-    let operations = AtomicU64::new(0);
-    let seconds = best(|| {
-        pool.run(&|thread| {
-            let done = dispatch.run(Chains { dtype });
-            if thread == 0 {
-                operations.store(done as u64, Ordering::Relaxed);
-            }
-        });
-    });
-    operations.into_inner() as f64 * pool.num_threads() as f64 / seconds
-}
-
-fn best(mut round: impl FnMut()) -> f64 {
-    let mut best = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        round();
-        best = best.min(start.elapsed().as_secs_f64());
+impl<'a> Roofline<'a> {
+    pub(super) fn new(dispatch: Dispatch, pool: &'a ThreadPool, dtype: DType) -> Result<Self> {
+        let mut memory = Buffer::zeroed(STREAM_BYTES / size_of::<f32>(), "the bandwidth measurement")?;
+        // Untouched pages would all be the same zero page.
+        memory.fill(1.0);
+        Ok(Self { dispatch, pool, dtype, memory })
     }
-    best
+
+    /// Bytes a second that all threads together read from memory.
+    pub fn read_bandwidth(&self) -> f64 {
+        let chunk = CHUNK_BYTES / size_of::<f32>();
+        let start = Instant::now();
+        self.pool.for_each(self.memory.len() / chunk, &|_, index| {
+            black_box(self.dispatch.run(Stream(&self.memory[index * chunk..(index + 1) * chunk])));
+        });
+        STREAM_BYTES as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// Floating-point operations a second (a multiply-add counts two) of all threads together, with operands of the
+    /// backend's type that stay in registers.
+    pub fn matrix_rate(&self) -> f64 {
+        let operations = AtomicU64::new(0);
+        let start = Instant::now();
+        self.pool.for_each(8 * self.pool.num_threads(), &|_, _| {
+            let done = self.dispatch.run(Chains { dtype: self.dtype });
+            operations.fetch_add(done, Ordering::Relaxed);
+        });
+        operations.into_inner() as f64 / start.elapsed().as_secs_f64()
+    }
 }
 
 /// Reads everything once.
@@ -90,16 +90,16 @@ struct Chains {
 }
 
 impl Kernel for Chains {
-    type Output = f64;
+    type Output = u64;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f64 {
+    fn run<S: Simd>(self, simd: S) -> u64 {
         with_format!(simd: S, self.dtype, run_chains())
     }
 }
 
 #[inline(always)]
-fn run_chains<S: Simd, F: Format>(simd: S) -> f64 {
+fn run_chains<S: Simd, F: Format>(simd: S) -> u64 {
     /// More than the latency of two multiply-adds a cycle can use; with the operands they fit sixteen registers.
     const CHAINS: usize = 12;
     let block = black_box([0.0_f32; 4 * MAX_LANES]);
@@ -120,5 +120,5 @@ fn run_chains<S: Simd, F: Format>(simd: S) -> f64 {
     }
     black_box(simd.reduce_sum(total));
     // A pair of products for each lane, and two operations for each product.
-    (4 * S::LANES * CHAINS * CHAIN_LENGTH) as f64
+    (4 * S::LANES * CHAINS * CHAIN_LENGTH) as u64
 }
