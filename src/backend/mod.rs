@@ -7,12 +7,14 @@ mod batch;
 pub mod cpu;
 mod device;
 mod dtype;
+mod memory;
 pub mod reference;
 mod tensor;
 
 pub use batch::{Batch, BatchEntry, BatchSequence, LogitsRows};
 pub use device::{Device, cuda_probe};
 pub use dtype::DType;
+pub use memory::available_memory;
 pub use tensor::HostTensor;
 
 use crate::error::Result;

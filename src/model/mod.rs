@@ -6,15 +6,31 @@ pub mod config;
 pub mod llama;
 pub mod lora;
 pub mod rope;
+pub mod source;
 pub mod weights;
 
 mod load;
+mod random;
 
 pub use config::ModelConfig;
-pub use load::{LoadOptions, load};
+pub use load::{LoadOptions, load, load_random};
+pub use random::RandomWeights;
+pub use source::WeightSource;
 
-use crate::backend::{Batch, KvLayout};
+use crate::backend::{Batch, HostTensor, KvLayout};
 use crate::error::Result;
+
+/// Where weights come from, by their checkpoint names.
+pub trait TensorSource {
+    /// The tensor, in any float dtype.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is missing or has another shape.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<HostTensor<'_>>;
+
+    /// Tells that the tensor will not be read again.
+    fn release(&self, _name: &str) {}
+}
 
 /// A loaded model with its KV cache, without its type of backend.
 pub trait Decoder: Send {
