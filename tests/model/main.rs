@@ -1,0 +1,8 @@
+//! Models against Hugging Face transformers: logits and greedy tokens of every architecture and option, on every backend.
+//!
+//! `tests/data/goldens/README.md` says what the cases are and how they are made.
+
+mod adapters;
+mod goldens;
+mod harness;
+mod refusals;
