@@ -54,8 +54,11 @@ pub struct BatchEntry<'a> {
     pub kv_len: usize,
     /// Physical blocks of the context, in logical order.
     pub block_table: &'a [u32],
-    /// The length that decides length-dependent RoPE scalings: the larger of the prompt's length and `kv_len`.
-    pub rope_len: usize,
+    /// Tokens of the prompt: the least length for length-dependent RoPE scalings.
+    ///
+    /// A token of the prompt is rotated for the prompt's whole length, a later one for the length of its own context, so
+    /// that it makes no difference how tokens are cut into steps.
+    pub prompt_len: usize,
     /// Rows whose logits are wanted.
     pub logits: LogitsRows,
 }
@@ -81,8 +84,10 @@ impl Batch {
         let start = self.tokens.len();
         let first_logits = self.logits_rows.len();
         self.tokens.extend_from_slice(entry.tokens);
-        self.positions.extend((entry.kv_len - query_len..entry.kv_len).map(|position| position as u32));
-        self.rope_lens.extend(std::iter::repeat_n(entry.rope_len as u32, query_len));
+        for position in entry.kv_len - query_len..entry.kv_len {
+            self.positions.push(position as u32);
+            self.rope_lens.push(entry.prompt_len.max(position + 1) as u32);
+        }
         let end = self.tokens.len();
         match entry.logits {
             LogitsRows::None => {}

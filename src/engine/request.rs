@@ -1,9 +1,11 @@
 //! What a caller asks for and what it gets back.
 
+use crate::error::{Error, Result};
+
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy.
+    /// 0 is greedy; of equal logits the lowest id is taken.
     pub temperature: f32,
     /// Nucleus: the smallest set of tokens whose probability reaches this; 1 keeps all.
     pub top_p: f32,
@@ -22,11 +24,11 @@ impl Default for Sampling {
 /// When a generation ends, apart from the context's limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopRules {
-    /// Most tokens to generate.
+    /// Most tokens to generate, at least one; the context's end may come first.
     pub max_new_tokens: usize,
     /// Token ids that end the text and are not part of it; the model's EOS ids.
     pub eos_token_ids: Vec<u32>,
-    /// Strings that end the text and are not part of it, found across token boundaries.
+    /// Strings that end the text and are not part of it, found across token boundaries; none may be empty.
     pub stop_strings: Vec<String>,
     /// Stop when the last 100 generated tokens hold at most this many distinct ones; 0 never.
     pub repetition_distinct: usize,
@@ -43,6 +45,45 @@ pub struct Request {
     pub stop: StopRules,
     /// Record the logprob of every generated token, with this many alternatives.
     pub logprobs: Option<usize>,
+}
+
+impl Request {
+    /// Checks all that does not depend on other requests: `vocab_size` is the model's, and `max_tokens` is the most that
+    /// prompt and generated tokens may be together.
+    pub(super) fn validate(&self, vocab_size: usize, max_tokens: usize) -> Result<()> {
+        let refuse = |what: &str, expected: String, got: String| {
+            Err(Error::invalid_argument(what.to_owned()).with_expected(expected, got))
+        };
+        let Sampling { temperature, top_p, .. } = self.sampling;
+        if self.prompt.is_empty() {
+            return refuse("the prompt is empty", "at least one token".into(), "none".into());
+        }
+        if let Some(index) = self.prompt.iter().position(|&token| token as usize >= vocab_size) {
+            let got = format!("{} at position {index}", self.prompt[index]);
+            return refuse("prompt token outside the vocabulary", format!("ids below {vocab_size}"), got);
+        }
+        if self.prompt.len() >= max_tokens {
+            let expected =
+                format!("at most {} tokens, to leave room for one more", max_tokens.saturating_sub(1));
+            return refuse("the prompt can never fit", expected, self.prompt.len().to_string());
+        }
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return refuse("`temperature` is out of range", "0 or more".into(), temperature.to_string());
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return refuse("`top_p` is out of range", "more than 0, at most 1".into(), top_p.to_string());
+        }
+        if self.stop.max_new_tokens == 0 {
+            return refuse("`max_new_tokens` is out of range", "at least 1".into(), "0".into());
+        }
+        if self.stop.stop_strings.iter().any(String::is_empty) {
+            return refuse("a stop string is empty", "at least one character".into(), "none".into());
+        }
+        if let Some(num_top) = self.logprobs.filter(|&num_top| num_top > vocab_size) {
+            return refuse("too many `logprobs`", format!("at most {vocab_size}"), num_top.to_string());
+        }
+        Ok(())
+    }
 }
 
 /// Why a generation ended.
@@ -101,7 +142,7 @@ pub struct Usage {
 pub struct Completion {
     /// The whole text, without EOS and stop string.
     pub text: String,
-    /// Generated ids, without EOS.
+    /// Generated ids, without EOS; those that made a stop string are kept, as a token may hold text from before it.
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,

@@ -48,28 +48,27 @@ impl Tokenizer {
         let _ = (ids, skip_special_tokens);
         todo!()
     }
-
-    /// A decoder for ids that arrive one by one.
-    pub fn stream(&self, skip_special_tokens: bool) -> TextStream<'_> {
-        let _ = skip_special_tokens;
-        todo!()
-    }
 }
 
 /// Incremental decoding: never emits half a character, and the pieces join to what [`Tokenizer::decode`] returns.
-pub struct TextStream<'a> {
-    _tokenizer: &'a Tokenizer,
-}
+pub struct TextStream {}
 
-impl TextStream<'_> {
+impl TextStream {
+    /// A decoder for ids that arrive one by one.
+    pub fn new(skip_special_tokens: bool) -> Self {
+        let _ = skip_special_tokens;
+        todo!()
+    }
+
     /// Adds one id and returns the text that is certain now; possibly empty.
-    pub fn push(&mut self, id: u32) -> Result<String> {
-        let _ = id;
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<String> {
+        let _ = (tokenizer, id);
         todo!()
     }
 
     /// The rest, when no more ids come; an incomplete character becomes U+FFFD.
-    pub fn finish(&mut self) -> Result<String> {
+    pub fn finish(&mut self, tokenizer: &Tokenizer) -> Result<String> {
+        let _ = tokenizer;
         todo!()
     }
 }

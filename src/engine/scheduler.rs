@@ -1,0 +1,364 @@
+//! Decides what each step computes: decoding sequences first, then chunks of prompts, within a token budget.
+//!
+//! Plain data and no threads: the same calls always lead to the same batches.
+
+use std::ops::Range;
+
+use super::kv_cache::BlockPool;
+use super::sequence::{Sequence, SequenceId};
+use crate::backend::{Batch, BatchEntry, KvLayout, LogitsRows};
+use crate::error::{Error, Result};
+
+/// Least prompt tokens in a chunk while several prompts wait: a chunk reads its whole context, so tiny ones are dear.
+const MIN_CHUNK: usize = 64;
+
+/// What a step may hold.
+#[derive(Debug, Clone)]
+pub(super) struct SchedulerLimits {
+    /// Most query tokens of a step.
+    pub(super) max_step_tokens: usize,
+    /// Most sequences that hold KV blocks; `None` lets the KV cache decide.
+    pub(super) max_sequences: Option<usize>,
+    /// Longest context of the model.
+    pub(super) context_len: usize,
+}
+
+/// One sequence's part in a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scheduled {
+    /// Whose part it is.
+    pub(super) id: SequenceId,
+    /// Tokens that the step computes for it.
+    pub(super) query_len: usize,
+    /// Its rows in the step's logits; empty unless the next token can be sampled after the step.
+    pub(super) logits_rows: Range<usize>,
+}
+
+/// All sequences that are not finished.
+///
+/// Sequences start in order of arrival, and when blocks run out the youngest gives up its own and is later computed
+/// again from its tokens: so the running sequences are always the oldest, and the oldest can always finish.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    max_step_tokens: usize,
+    max_sequences: usize,
+    max_tokens: usize,
+    pool: BlockPool,
+    /// In order of arrival.
+    sequences: Vec<Sequence>,
+    /// How many of `sequences`, from the first, hold blocks.
+    running: usize,
+    /// The last sequence that got a chunk of its prompt computed: the round-robin goes on behind it.
+    last_prefilled: Option<SequenceId>,
+    preemptions: u64,
+    /// Scratch: indices of the sequences whose prompts this step works on.
+    prefilling: Vec<usize>,
+}
+
+impl Scheduler {
+    /// A scheduler without sequences.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the limits or the layout leave no room for a single token.
+    pub(super) fn new(limits: &SchedulerLimits, layout: &KvLayout) -> Result<Self> {
+        for (name, value) in [
+            ("max_step_tokens", limits.max_step_tokens),
+            ("max_sequences", limits.max_sequences.unwrap_or(usize::MAX)),
+            ("block_size", layout.block_size),
+            ("num_blocks", layout.num_blocks),
+        ] {
+            if value == 0 {
+                return Err(Error::invalid_argument(format!("`{name}` leaves no room for a sequence"))
+                    .with_expected("at least 1", value));
+            }
+        }
+        // Decoding may fill half a step, so that prompts always advance.
+        let fits_step = (limits.max_step_tokens / 2).max(1);
+        Ok(Self {
+            max_step_tokens: limits.max_step_tokens,
+            max_sequences: limits.max_sequences.unwrap_or(usize::MAX).min(fits_step),
+            max_tokens: limits.context_len.min(layout.num_blocks.saturating_mul(layout.block_size)),
+            pool: BlockPool::new(layout.num_blocks, layout.block_size),
+            sequences: Vec::new(),
+            running: 0,
+            last_prefilled: None,
+            preemptions: 0,
+            prefilling: Vec::new(),
+        })
+    }
+
+    /// Most tokens of one sequence, prompt and generated: the context's length or what the KV cache holds.
+    pub(super) fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Queues a sequence that is younger than all others and fits [`Scheduler::max_tokens`].
+    pub(super) fn push(&mut self, sequence: Sequence) {
+        assert!(self.sequences.last().is_none_or(|last| last.id() < sequence.id()), "out of order");
+        assert!(sequence.tokens().len() < self.max_tokens, "a sequence that never fits");
+        self.sequences.push(sequence);
+    }
+
+    /// Whether all sequences are finished.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// Sequences that hold blocks.
+    pub(super) fn num_running(&self) -> usize {
+        self.running
+    }
+
+    /// Sequences that wait for blocks.
+    pub(super) fn num_waiting(&self) -> usize {
+        self.sequences.len() - self.running
+    }
+
+    /// Times that a sequence lost its blocks to an older one.
+    pub(super) fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    /// The KV blocks.
+    pub(super) fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// A sequence that is not finished.
+    pub(super) fn sequence_mut(&mut self, id: SequenceId) -> &mut Sequence {
+        let index = self.index(id);
+        &mut self.sequences[index]
+    }
+
+    /// Forgets a sequence and frees its blocks.
+    pub(super) fn remove(&mut self, id: SequenceId) {
+        let index = self.index(id);
+        let mut sequence = self.sequences.remove(index);
+        sequence.evict(&mut self.pool);
+        if index < self.running {
+            self.running -= 1;
+        }
+    }
+
+    /// Fills `batch` with the next step, and `plan` with what is whose, in the batch's order.
+    ///
+    /// Neither is empty as long as there are sequences.
+    pub(super) fn schedule(&mut self, batch: &mut Batch, plan: &mut Vec<Scheduled>) {
+        batch.clear();
+        plan.clear();
+        self.schedule_decodes(batch, plan);
+        let first_admitted = self.running;
+        self.admit();
+        self.schedule_prefills(first_admitted, batch, plan);
+        assert!(self.is_empty() || !batch.is_empty(), "a step without work");
+    }
+
+    /// One token for every sequence that only waits for its next; the youngest make room when blocks run out.
+    fn schedule_decodes(&mut self, batch: &mut Batch, plan: &mut Vec<Scheduled>) {
+        let mut index = 0;
+        while index < self.running {
+            let sequence = &mut self.sequences[index];
+            if sequence.is_decoding() {
+                let tokens = sequence.tokens().len();
+                if !sequence.reserve(&mut self.pool, tokens) {
+                    self.preempt_youngest();
+                    continue;
+                }
+                push_query(sequence, &self.pool, 1, batch, plan);
+            }
+            index += 1;
+        }
+    }
+
+    fn preempt_youngest(&mut self) {
+        self.running -= 1;
+        self.sequences[self.running].evict(&mut self.pool);
+        self.preemptions += 1;
+    }
+
+    /// Starts waiting sequences in order while the blocks of all their tokens are free.
+    ///
+    /// A block for each running sequence stays free, so that what is started is not soon preempted.
+    fn admit(&mut self) {
+        while self.running < self.max_sequences
+            && let Some(sequence) = self.sequences.get_mut(self.running)
+        {
+            let tokens = sequence.tokens().len();
+            if self.pool.blocks_for(tokens) + self.running > self.pool.num_free()
+                || !sequence.reserve(&mut self.pool, tokens)
+            {
+                break;
+            }
+            self.running += 1;
+        }
+    }
+
+    /// Shares what is left of the step among the prompts that are not computed yet, equally, in turns.
+    fn schedule_prefills(&mut self, first_admitted: usize, batch: &mut Batch, plan: &mut Vec<Scheduled>) {
+        let mut budget = self.max_step_tokens - batch.len();
+        let sequences = &self.sequences[..self.running];
+        let prefilling = &mut self.prefilling;
+        prefilling.clear();
+        // Of the sequences that ran before, those with a single token left are in the step already.
+        let is_prefilling = |&index: &usize| index >= first_admitted || !sequences[index].is_decoding();
+        prefilling.extend((0..sequences.len()).filter(is_prefilling));
+        let turn = prefilling.iter().position(|&index| Some(sequences[index].id()) > self.last_prefilled);
+        prefilling.rotate_left(turn.unwrap_or(0));
+        prefilling.truncate(budget.div_ceil(MIN_CHUNK));
+        if let Some(&last) = prefilling.last() {
+            self.last_prefilled = Some(sequences[last].id());
+        }
+        // Shortest first, so that what a short prompt leaves of its share goes to the longer ones.
+        prefilling.sort_by_key(|&index| sequences[index].pending().len());
+        for (taken, &index) in prefilling.iter().enumerate() {
+            let share = budget.div_ceil(prefilling.len() - taken);
+            let query_len = share.min(sequences[index].pending().len());
+            push_query(&sequences[index], &self.pool, query_len, batch, plan);
+            budget -= query_len;
+        }
+    }
+
+    fn index(&self, id: SequenceId) -> usize {
+        let index = self.sequences.binary_search_by_key(&id, Sequence::id);
+        assert!(index.is_ok(), "sequence {id:?} is finished");
+        index.unwrap_or_default()
+    }
+}
+
+/// Adds the next `query_len` tokens of a sequence to the step.
+fn push_query(
+    sequence: &Sequence,
+    pool: &BlockPool,
+    query_len: usize,
+    batch: &mut Batch,
+    plan: &mut Vec<Scheduled>,
+) {
+    let kv_len = sequence.computed() + query_len;
+    let is_last = kv_len == sequence.tokens().len();
+    let logits_rows = batch.push(BatchEntry {
+        tokens: &sequence.pending()[..query_len],
+        kv_len,
+        block_table: sequence.block_table(pool, kv_len),
+        prompt_len: sequence.prompt_len(),
+        logits: if is_last { LogitsRows::Last } else { LogitsRows::None },
+    });
+    plan.push(Scheduled { id: sequence.id(), query_len, logits_rows });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scheduler that is stepped by hand: every sampled token is 7.
+    struct Harness {
+        scheduler: Scheduler,
+        batch: Batch,
+        plan: Vec<Scheduled>,
+        next_id: u64,
+    }
+
+    impl Harness {
+        fn new(max_step_tokens: usize, num_blocks: usize) -> Self {
+            let layout = KvLayout { num_layers: 1, num_kv_heads: 1, head_dim: 1, block_size: 16, num_blocks };
+            let limits = SchedulerLimits { max_step_tokens, max_sequences: None, context_len: 200_000 };
+            let scheduler = Scheduler::new(&limits, &layout).unwrap();
+            Self { scheduler, batch: Batch::default(), plan: Vec::new(), next_id: 0 }
+        }
+
+        fn push(&mut self, prompt_len: usize) {
+            self.scheduler.push(Sequence::new(SequenceId(self.next_id), vec![1; prompt_len]));
+            self.next_id += 1;
+        }
+
+        /// Runs a step and returns `(id, query tokens, whether a token was sampled)` in the batch's order.
+        fn step(&mut self) -> Vec<(u64, usize, bool)> {
+            self.scheduler.schedule(&mut self.batch, &mut self.plan);
+            let step = |part: &Scheduled| (part.id.0, part.query_len, !part.logits_rows.is_empty());
+            let steps: Vec<_> = self.plan.iter().map(step).collect();
+            for &(id, query_len, sampled) in &steps {
+                let sequence = self.scheduler.sequence_mut(SequenceId(id));
+                sequence.advance(query_len);
+                if sampled {
+                    sequence.append(7);
+                }
+            }
+            steps
+        }
+    }
+
+    #[test]
+    fn decodes_come_first_and_prompts_share_the_rest() {
+        let mut harness = Harness::new(256, 1000);
+        harness.push(10);
+        assert_eq!(harness.step(), [(0, 10, true)]);
+        harness.push(300);
+        harness.push(50);
+        harness.push(300);
+        // The short prompt leaves 35 of its share of 85 to the others.
+        assert_eq!(harness.step(), [(0, 1, true), (2, 50, true), (1, 103, false), (3, 102, false)]);
+        assert_eq!(harness.step(), [(0, 1, true), (2, 1, true), (1, 127, false), (3, 127, false)]);
+        assert_eq!(harness.step(), [(0, 1, true), (2, 1, true), (1, 70, true), (3, 71, true)]);
+        assert_eq!(harness.step(), [(0, 1, true), (1, 1, true), (2, 1, true), (3, 1, true)]);
+    }
+
+    #[test]
+    fn a_huge_prompt_does_not_stall_short_ones() {
+        let mut harness = Harness::new(512, 10_000);
+        harness.push(100_000);
+        harness.step();
+        (0..20).for_each(|_| harness.push(100));
+        let mut done = Vec::new();
+        for _ in 0..6 {
+            done.extend(harness.step().into_iter().filter(|part| part.2).map(|part| part.0));
+        }
+        done.sort_unstable();
+        done.dedup();
+        assert_eq!(done, (1..=20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn more_prompts_than_chunks_take_turns() {
+        let mut harness = Harness::new(128, 1000);
+        (0..5).for_each(|_| harness.push(640));
+        let turns: Vec<Vec<u64>> =
+            (0..5).map(|_| harness.step().into_iter().map(|part| part.0).collect()).collect();
+        assert_eq!(turns, [[0, 1], [2, 3], [0, 4], [1, 2], [3, 4]]);
+    }
+
+    #[test]
+    fn sequences_start_in_order_when_their_blocks_are_free() {
+        let mut harness = Harness::new(1024, 10);
+        harness.push(5 * 16);
+        harness.push(5 * 16);
+        harness.push(1);
+        // The second would leave no block to grow into, and the third does not overtake it.
+        assert_eq!(harness.step(), [(0, 80, true)]);
+        assert_eq!(harness.step(), [(0, 1, true)]);
+        harness.scheduler.remove(SequenceId(0));
+        assert_eq!(harness.step(), [(2, 1, true), (1, 80, true)]);
+    }
+
+    #[test]
+    fn the_youngest_makes_room_and_is_computed_again() {
+        let mut harness = Harness::new(1024, 5);
+        harness.push(2 * 16);
+        harness.push(16 - 1);
+        harness.push(16 - 1);
+        // The third waits for a block beside those that the first two may soon need.
+        assert_eq!(harness.step(), [(1, 15, true), (0, 32, true)]);
+        harness.scheduler.remove(SequenceId(2));
+        harness.push(16 - 1);
+        assert_eq!(harness.step(), [(0, 1, true), (1, 1, true)]);
+        // The second takes the last block; when the first needs a fourth one, the second loses its two.
+        for _ in 0..15 {
+            assert_eq!(harness.step(), [(0, 1, true), (1, 1, true)]);
+        }
+        assert_eq!(harness.scheduler.preemptions(), 0);
+        assert_eq!(harness.step(), [(0, 1, true)]);
+        assert_eq!(harness.scheduler.preemptions(), 1);
+        assert_eq!((harness.scheduler.num_running(), harness.scheduler.num_waiting()), (1, 2));
+        harness.scheduler.remove(SequenceId(0));
+        // It comes back before the younger one, with the 17 tokens that it had generated.
+        assert_eq!(harness.step(), [(3, 15, true), (1, 32, true)]);
+    }
+}

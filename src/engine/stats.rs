@@ -1,0 +1,22 @@
+//! Counters of an engine.
+
+/// What an engine has done and what it is doing, as of the end of its last step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Steps run.
+    pub steps: u64,
+    /// Prompt tokens computed; those computed again after a preemption count again.
+    pub prompt_tokens: u64,
+    /// Tokens generated, EOS included.
+    pub generated_tokens: u64,
+    /// Times that a sequence lost its KV blocks to an older one.
+    pub preemptions: u64,
+    /// Sequences that hold KV blocks.
+    pub running: usize,
+    /// Sequences that wait for KV blocks.
+    pub waiting: usize,
+    /// KV blocks that nobody holds.
+    pub free_blocks: usize,
+    /// KV blocks in all.
+    pub num_blocks: usize,
+}

@@ -1,0 +1,71 @@
+//! The engine as its callers see it, over a decoder that watches the scheduler.
+
+mod failures;
+mod fake;
+mod outputs;
+mod stress;
+
+use fake::{EOS, FakeDecoder, Language, Sizes, StepHook};
+
+use super::service::Service;
+use super::{Completion, EngineOptions, Event, Generation, Request, Sampling, StopRules};
+use crate::error::Result;
+
+fn start(sizes: Sizes, language: Language, hook: StepHook) -> Service {
+    let decoder = Box::new(FakeDecoder::new(sizes, language, hook));
+    Service::start(decoder, fake::detokenizers(), &EngineOptions::default()).unwrap()
+}
+
+fn no_hook() -> StepHook {
+    Box::new(|_| Ok(()))
+}
+
+/// A greedy request that stops at `EOS` or after `max_new_tokens`.
+fn greedy(prompt: &[u32], max_new_tokens: usize) -> Request {
+    Request {
+        prompt: prompt.to_vec(),
+        sampling: Sampling::default(),
+        stop: StopRules {
+            max_new_tokens,
+            eos_token_ids: vec![EOS],
+            stop_strings: Vec::new(),
+            repetition_distinct: 0,
+        },
+        logprobs: None,
+    }
+}
+
+fn seeded(prompt: &[u32], max_new_tokens: usize, seed: u64) -> Request {
+    let sampling = Sampling { temperature: 0.8, top_p: 0.9, top_k: 12, seed: Some(seed) };
+    Request { sampling, ..greedy(prompt, max_new_tokens) }
+}
+
+fn submit(service: &Service, request: Request) -> Generation {
+    Generation { receiver: service.submit(request).unwrap() }
+}
+
+fn generate(service: &Service, request: Request) -> Result<Completion> {
+    Generation { receiver: service.submit(request)? }.wait()
+}
+
+/// The completion apart from its times.
+fn without_times(mut completion: Completion) -> Completion {
+    completion.usage.queue_ms = 0.0;
+    completion.usage.prefill_ms = 0.0;
+    completion.usage.decode_ms = 0.0;
+    completion
+}
+
+/// What the request yields when it runs alone with memory for everything.
+fn alone(language: Language, request: &Request) -> Completion {
+    without_times(generate(&start(Sizes::LARGE, language, no_hook()), request.clone()).unwrap())
+}
+
+/// All events up to the end.
+fn events(mut generation: Generation) -> Vec<Event> {
+    let mut events = Vec::new();
+    while let Some(event) = generation.next(None).unwrap() {
+        events.push(event);
+    }
+    events
+}
