@@ -3,6 +3,7 @@
 //! Modules in reading order, top layer last; imports only go down (`tests/layers.rs` enforces it).
 
 pub mod error;
+pub mod hub;
 
 pub mod backend;
 pub mod model;

@@ -1,0 +1,78 @@
+//! Arrow IPC files as `datasets` saves them: the stream format, and the file format that wraps one.
+//!
+//! <https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc>
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use arrow_ipc::reader::StreamReader;
+use arrow_schema::{ArrowError, Schema};
+
+use super::Dataset;
+use super::arrow_frames;
+use super::batch::append_batch;
+use super::budget::{ExpansionBudget, guard_decoder};
+use super::columns::{FoundColumns, WantedColumns, require_instance_id};
+use crate::error::{Error, Result};
+
+/// The file format is this, the stream, and a footer that readers in order have no use for.
+const FILE_FORMAT_MAGIC: &[u8; 8] = b"ARROW1\0\0";
+
+/// Appends the rows of the file to `dataset`.
+pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+    guard_decoder(path, || read_unguarded(path, wanted, dataset))
+}
+
+fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+    let io_error = |error| Error::io("read the dataset", path, error);
+    let mut file = File::open(path).map_err(|error| Error::io("open the dataset", path, error))?;
+    let len = file.metadata().map_err(io_error)?.len();
+    let start = stream_start(&mut file).map_err(io_error)?;
+    let mut budget = ExpansionBudget::for_file(len);
+    arrow_frames::check(&mut file, start, len, &mut budget).map_err(|error| error.with_path(path))?;
+
+    let mut open = |projection| {
+        file.seek(SeekFrom::Start(start)).map_err(io_error)?;
+        let file = file.try_clone().map_err(io_error)?;
+        StreamReader::try_new(BufReader::new(file), projection).map_err(|error| arrow_error(path, error))
+    };
+    let columns = names(&open(None)?.schema());
+    require_instance_id(&columns, path)?;
+    let reader = open(Some(wanted.positions(&columns)))?;
+
+    let mut found = FoundColumns(std::mem::take(&mut dataset.columns));
+    columns.iter().for_each(|name| found.add(name));
+    dataset.columns = found.0;
+    for batch in reader {
+        let batch = batch.map_err(|error| arrow_error(path, error))?;
+        append_batch(&batch, &mut budget, &mut dataset.instances)
+            .map_err(|error| error.context(format!("cannot read {}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// Where the stream begins: at the file's start, or behind the magic of the file format.
+fn stream_start(file: &mut File) -> std::io::Result<u64> {
+    let mut head = Vec::new();
+    file.by_ref().take(FILE_FORMAT_MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(if head == FILE_FORMAT_MAGIC { head.len() as u64 } else { 0 })
+}
+
+fn names(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}
+
+fn arrow_error(path: &Path, error: ArrowError) -> Error {
+    match error {
+        ArrowError::IoError(_, io) if io.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Error::io("read the dataset", path, io)
+        }
+        ArrowError::NotYetImplemented(_) => {
+            Error::unsupported("the Arrow file uses something that is not supported")
+                .with_path(path)
+                .with_source(error)
+        }
+        _ => Error::invalid_data("the Arrow file is corrupt").with_path(path).with_source(error),
+    }
+}

@@ -1,0 +1,63 @@
+//! Parquet files, with only the wanted columns decoded.
+
+use std::fs::File;
+use std::path::Path;
+
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+
+use super::Dataset;
+use super::batch::append_batch;
+use super::budget::{ExpansionBudget, guard_decoder};
+use super::columns::{FoundColumns, WantedColumns, require_instance_id};
+use crate::error::{Error, Result};
+
+/// Rows decoded at once: prompts take up to a megabyte each, and a batch is only passing through.
+const BATCH_ROWS: usize = 64;
+
+/// Appends the rows of the file to `dataset`.
+pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+    guard_decoder(path, || read_unguarded(path, wanted, dataset))
+}
+
+fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+    let file = File::open(path).map_err(|error| Error::io("open the dataset", path, error))?;
+    let len = file.metadata().map_err(|error| Error::io("read the dataset", path, error))?.len();
+    let mut budget = ExpansionBudget::for_file(len);
+
+    // The embedded Arrow schema is a hint that asks for wider types; without it text has 32-bit offsets, so that no
+    // batch can grow over 2 GiB whatever the file claims.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+        .map_err(|error| parquet_error(path, error))?;
+
+    let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    require_instance_id(&columns, path)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.positions(&columns));
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| parquet_error(path, error))?;
+
+    let mut found = FoundColumns(std::mem::take(&mut dataset.columns));
+    columns.iter().for_each(|name| found.add(name));
+    dataset.columns = found.0;
+    for batch in reader {
+        let batch = batch.map_err(|error| {
+            Error::invalid_data("the parquet file is corrupt").with_path(path).with_source(error)
+        })?;
+        append_batch(&batch, &mut budget, &mut dataset.instances)
+            .map_err(|error| error.context(format!("cannot read {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn parquet_error(path: &Path, error: ParquetError) -> Error {
+    let new = match error {
+        ParquetError::NYI(_) => Error::unsupported("the parquet file uses something that is not supported"),
+        _ => Error::invalid_data("not a parquet file, or a truncated or corrupt one"),
+    };
+    new.with_path(path).with_source(error)
+}
