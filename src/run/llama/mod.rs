@@ -1,0 +1,1 @@
+//! The run of a local model over a dataset.
