@@ -33,7 +33,9 @@ pub use event::{
 };
 pub use generate::{TextCallback, swebench_generate, swebench_generate_start};
 pub use job::{Job, swebench_job_cancel, swebench_job_free, swebench_job_next};
-pub use library::{swebench_capabilities, swebench_init, swebench_shutdown, swebench_version};
+pub use library::{
+    SWEBENCH_ABI_VERSION, swebench_capabilities, swebench_init, swebench_shutdown, swebench_version,
+};
 pub use log::{LogCallback, swebench_log_set};
 pub use model::{
     Model, swebench_model_free, swebench_model_info, swebench_model_load, swebench_model_tokenizer,
@@ -45,6 +47,3 @@ pub use tokenizer::{
     swebench_tokenizer_free, swebench_tokenizer_info, swebench_tokenizer_open, swebench_tokens_data,
     swebench_tokens_free,
 };
-
-/// The version of this header. It grows when functions, event kinds or JSON keys are added; pass it to swebench_init().
-pub const SWEBENCH_ABI_VERSION: u32 = 1;

@@ -122,7 +122,10 @@ mod tests {
     fn samples_differ_by_their_seed_alone() {
         let config: GenerateConfig = parse("{\"n\": 2, \"seed\": 7, \"temperature\": 1}").unwrap();
         let requests = config.requests(&[1, 2], &[9]);
-        assert_eq!(requests.iter().map(|request| request.sampling.seed).collect::<Vec<_>>(), [Some(7), Some(8)]);
+        assert_eq!(
+            requests.iter().map(|request| request.sampling.seed).collect::<Vec<_>>(),
+            [Some(7), Some(8)]
+        );
         assert_eq!(requests[1].stop.eos_token_ids, [9]);
         assert_eq!(requests[0].stop, requests[1].stop);
     }

@@ -1,15 +1,12 @@
 //! Configurations: their JSON Schemas, and what a configuration means once defaults are filled in.
 
-mod bench;
 mod generate;
 mod model;
-mod run_llama;
+mod run;
 mod strict;
 
-pub(super) use bench::BenchConfig;
 pub(super) use generate::GenerateConfig;
 pub(super) use model::ModelConfig;
-pub(super) use run_llama::RunLlamaConfig;
 pub(super) use strict::parse;
 
 use schemars::JsonSchema;
@@ -22,6 +19,8 @@ use super::buf::Buf;
 use super::error::ErrorObject;
 use super::text::Str;
 use crate::error::{Error, Result};
+use crate::run::bench::BenchConfig;
+use crate::run::llama::RunLlamaConfig;
 
 /// A configuration or request that crosses the boundary as JSON.
 pub(super) trait Config: Serialize + DeserializeOwned + JsonSchema {
@@ -122,6 +121,9 @@ mod tests {
     #[test]
     fn an_unknown_kind_lists_the_known_ones() {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
-        assert!(error.to_string().contains("expected model, generate, run-llama, bench, got modle"), "{error}");
+        assert!(
+            error.to_string().contains("expected model, generate, run-llama, bench, got modle"),
+            "{error}"
+        );
     }
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Config;
 use crate::backend::{DType, Device};
-use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
 
@@ -49,11 +48,6 @@ impl ModelConfig {
             max_step_tokens: self.max_step_tokens,
         })
     }
-
-    /// Limits of the scheduler.
-    pub(in crate::capi) fn engine_options(&self) -> EngineOptions {
-        EngineOptions { max_sequences: self.max_sequences }
-    }
 }
 
 impl Config for ModelConfig {
@@ -69,18 +63,23 @@ impl Config for ModelConfig {
 }
 
 /// The default of keys whose value the library can choose.
-pub(super) fn auto() -> String {
+fn auto() -> String {
     "auto".to_owned()
 }
 
 /// `None` for `auto`.
-pub(super) fn dtype(text: &str) -> Result<Option<DType>> {
+fn dtype(text: &str) -> Result<Option<DType>> {
     match text {
         "auto" => Ok(None),
         _ => text.parse().map(Some).map_err(|_| {
             Error::invalid_argument("unknown dtype").with_expected("auto, bf16, f16 or f32", text)
         }),
     }
+}
+
+/// Refuses an unknown dtype.
+pub(super) fn check_dtype(text: &str) -> Result<()> {
+    dtype(text).map(|_| ())
 }
 
 /// Refuses an unknown device.
@@ -114,7 +113,10 @@ mod tests {
     fn wrong_values_are_refused() {
         let cases = [
             ("{}", "incomplete"),
-            ("{\"path\": \"m\", \"device\": \"tpu\"}", "expected auto, cpu, reference, cuda or cuda:N, got tpu"),
+            (
+                "{\"path\": \"m\", \"device\": \"tpu\"}",
+                "expected auto, cpu, reference, cuda or cuda:N, got tpu",
+            ),
             ("{\"path\": \"m\", \"dtype\": \"int4\"}", "expected auto, bf16, f16 or f32, got int4"),
             ("{\"path\": \"m\", \"threads\": 0}", "`threads` is out of range: expected at least 1, got 0"),
         ];

@@ -48,11 +48,13 @@ fn check_keys(what: &str, map: &Map<String, Value>, schema: &Value) -> Result<()
         .unwrap_or_default();
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => Err(Error::invalid_argument(format!("unknown key `{key}` in the `{what}` configuration"))
-            .with_hint(match nearest(key, &known) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => format!("the known keys are {}", known.join(", ")),
-            })),
+        Some(key) => {
+            Err(Error::invalid_argument(format!("unknown key `{key}` in the `{what}` configuration"))
+                .with_hint(match nearest(key, &known) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => format!("the known keys are {}", known.join(", ")),
+                }))
+        }
     }
 }
 
@@ -107,7 +109,8 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expected) in [("", "", 0), ("kitten", "sitting", 3), ("", "abc", 3), ("top_p", "top_k", 1)] {
+        for (a, b, expected) in [("", "", 0), ("kitten", "sitting", 3), ("", "abc", 3), ("top_p", "top_k", 1)]
+        {
             assert_eq!(edit_distance(a, b), expected, "{a} {b}");
             assert_eq!(edit_distance(b, a), expected, "{b} {a}");
         }
