@@ -52,11 +52,17 @@ fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset)
     Ok(())
 }
 
-/// Where the stream begins: at the file's start, or behind the magic of the file format.
+/// Where the stream begins: at the file's start, or behind the magic of the file format and its padding with zeros, which
+/// is 2 bytes in pyarrow's files and up to 58 in those of arrow-rs.
 fn stream_start(file: &mut File) -> std::io::Result<u64> {
+    const MAX_PADDED: usize = 64;
     let mut head = Vec::new();
-    file.by_ref().take(FILE_FORMAT_MAGIC.len() as u64).read_to_end(&mut head)?;
-    Ok(if head == FILE_FORMAT_MAGIC { head.len() as u64 } else { 0 })
+    file.by_ref().take(MAX_PADDED as u64).read_to_end(&mut head)?;
+    if !head.starts_with(FILE_FORMAT_MAGIC) {
+        return Ok(0);
+    }
+    let padded = head.chunks(8).skip(1).position(|word| word.iter().any(|&byte| byte != 0));
+    Ok(padded.map_or(head.len(), |words| 8 * (1 + words)) as u64)
 }
 
 fn names(schema: &Schema) -> Vec<String> {

@@ -35,8 +35,11 @@ pub(super) fn check<R: Read + Seek>(
             word = read_word(file, &mut remaining)?;
         }
         let metadata_len = u64::from(u32::from_le_bytes(word));
-        if metadata_len == 0 {
+        if metadata_len == 0 && messages > 0 {
             return Ok(());
+        }
+        if metadata_len == 0 {
+            return Err(Error::invalid_data("not an Arrow file: it begins with the end of a stream"));
         }
         if metadata_len > remaining {
             return Err(truncated("a message's metadata", metadata_len, remaining, messages));

@@ -211,3 +211,135 @@ fn timestamp(column: &dyn Array, row: usize, unit: TimeUnit) -> Value {
     };
     time.map_or(Value::Null, |time| Value::String(time.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::builder::{FixedSizeListBuilder, Int32Builder};
+    use arrow_array::{
+        BooleanArray, DictionaryArray, Float64Array, Int8Array, Int32Array, Int64Array, LargeListArray,
+        LargeStringArray, ListArray, NullArray, StringArray, StringViewArray, StructArray,
+        TimestampMillisecondArray, UInt32Array, UInt64Array,
+    };
+    use arrow_schema::Field;
+    use serde_json::json;
+
+    use super::*;
+    use crate::dataset::test_files::{batch, strings};
+
+    fn rows(columns: &[(&str, ArrayRef)]) -> Result<Vec<Instance>> {
+        let mut instances = Vec::new();
+        append_batch(&batch(columns), &mut ExpansionBudget::for_file(1 << 20), &mut instances)?;
+        Ok(instances)
+    }
+
+    #[test]
+    fn every_encoding_of_strings_is_read() {
+        let dictionary: DictionaryArray<Int8Type> = vec!["a", "b"].into_iter().collect();
+        let encodings: [ArrayRef; 4] = [
+            strings(&["a", "b"]),
+            Arc::new(LargeStringArray::from(vec!["a", "b"])),
+            Arc::new(StringViewArray::from(vec!["a", "b"])),
+            Arc::new(dictionary),
+        ];
+        for column in encodings {
+            let found =
+                rows(&[("instance_id", column.clone()), ("text", column.clone()), ("repo", column)]).unwrap();
+            assert_eq!(found[1].instance_id, "b");
+            assert_eq!(found[1].text.as_deref(), Some("b"));
+            assert_eq!(found[1].fields["repo"], "b");
+        }
+    }
+
+    #[test]
+    fn every_type_of_token_ids_is_read() {
+        fn check(column: ArrayRef, expected: &[u32]) {
+            let found = rows(&[("instance_id", strings(&["a"])), ("input_ids", column)]).unwrap();
+            assert_eq!(found[0].input_ids.as_deref(), Some(expected));
+        }
+        let list = |values: ArrayRef| -> ArrayRef {
+            let field = Arc::new(Field::new("item", values.data_type().clone(), true));
+            let offsets = arrow_buffer::OffsetBuffer::from_lengths([values.len()]);
+            Arc::new(ListArray::new(field, offsets, values, None))
+        };
+        check(list(Arc::new(Int32Array::from(vec![1, 2]))), &[1, 2]);
+        check(list(Arc::new(Int64Array::from(vec![1, i64::from(u32::MAX)]))), &[1, u32::MAX]);
+        check(list(Arc::new(UInt32Array::from(vec![7]))), &[7]);
+        check(list(Arc::new(NullArray::new(0))), &[]);
+        let large = LargeListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(3), Some(4)])]);
+        check(Arc::new(large), &[3, 4]);
+        let mut fixed = FixedSizeListBuilder::new(Int32Builder::new(), 2);
+        fixed.values().append_slice(&[5, 6]);
+        fixed.append(true);
+        check(Arc::new(fixed.finish()), &[5, 6]);
+    }
+
+    #[test]
+    fn token_ids_that_are_none_are_refused() {
+        let check = |column: ArrayRef, expected: &str| {
+            let error = rows(&[("instance_id", strings(&["a"])), ("input_ids", column)]).unwrap_err();
+            assert!(error.to_line().starts_with("row 1 of column `input_ids`: "), "{}", error.to_line());
+            assert!(error.to_line().contains(expected), "{}", error.to_line());
+        };
+        let ids = |id: Option<i64>| -> ArrayRef {
+            Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), id])]))
+        };
+        check(ids(Some(-1)), "expected 0 to 4294967295, got -1");
+        check(ids(Some(1 << 32)), "expected 0 to 4294967295, got 4294967296");
+        check(ids(None), "a token id is null");
+        check(strings(&["1 2"]), "expected lists of integers, got Utf8");
+    }
+
+    #[test]
+    fn nulls_are_absent_but_not_for_ids() {
+        let nothing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
+        let found = rows(&[
+            ("instance_id", strings(&["a"])),
+            ("text", nothing.clone()),
+            ("input_ids", Arc::new(NullArray::new(1))),
+            ("repo", nothing.clone()),
+        ])
+        .unwrap();
+        assert_eq!((&found[0].text, &found[0].input_ids), (&None, &None));
+        assert_eq!(found[0].fields["repo"], Value::Null);
+        assert_eq!(rows(&[("instance_id", nothing)]).unwrap_err().message(), "row 1 has no `instance_id`");
+    }
+
+    #[test]
+    fn other_columns_become_json() {
+        let point = StructArray::from(vec![(
+            Arc::new(Field::new("x", DataType::Int8, true)),
+            Arc::new(Int8Array::from(vec![-3])) as ArrayRef,
+        )]);
+        let columns: [(&str, ArrayRef, Value); 6] = [
+            ("integer", Arc::new(UInt64Array::from(vec![u64::MAX])), json!(u64::MAX)),
+            ("float", Arc::new(Float64Array::from(vec![0.5])), json!(0.5)),
+            ("nan", Arc::new(Float64Array::from(vec![f64::NAN])), json!(null)),
+            ("flag", Arc::new(BooleanArray::from(vec![true])), json!(true)),
+            (
+                "time",
+                Arc::new(TimestampMillisecondArray::from(vec![1_500])),
+                json!("1970-01-01 00:00:01.500"),
+            ),
+            ("point", Arc::new(point), json!({"x": -3})),
+        ];
+        for (name, column, expected) in columns {
+            let found = rows(&[("instance_id", strings(&["a"])), (name, column)]).unwrap();
+            assert_eq!(found[0].fields[name], expected);
+        }
+        let list = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None])]);
+        let found = rows(&[("instance_id", strings(&["a"])), ("list", Arc::new(list))]).unwrap();
+        assert_eq!(found[0].fields["list"], json!([1, null]));
+    }
+
+    #[test]
+    fn a_dictionary_of_one_long_string_cannot_fill_the_memory() {
+        let long = "x".repeat(1 << 20);
+        let keys = Int32Array::from(vec![0; 300]);
+        let column: ArrayRef =
+            Arc::new(DictionaryArray::<Int32Type>::try_new(keys, strings(&[&long])).unwrap());
+        let error = rows(&[("instance_id", column)]).unwrap_err();
+        assert!(error.message().contains("expands to more than"), "{error}");
+    }
+}

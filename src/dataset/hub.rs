@@ -21,3 +21,46 @@ pub(super) fn not_here(spec: &DatasetSpec) -> Error {
         .with_path(&spec.name_or_path)
         .with_hint("give a path, or a dataset's name on the hub, such as princeton-nlp/SWE-bench_Lite_oracle")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::load_with;
+    use crate::dataset::test_files::{ids, prompts, write_parquet};
+    use crate::error::ErrorKind;
+    use crate::hub::test_server::{COMMIT, Reply, TestServer, listing};
+
+    #[test]
+    fn only_the_split_asked_for_is_fetched() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("x.parquet");
+        write_parquet(&file, &[prompts(&["a", "b"])]);
+        let bytes = std::fs::read(file).unwrap();
+        let test = "data/test-00000-of-00001.parquet";
+        let server = TestServer::start(move |request| match request.path.as_str() {
+            "/api/datasets/o/n/revision/main?blobs=true" => Reply::ok(
+                listing(&[("README.md", b""), ("data/dev.parquet", b""), (test, &bytes)]).to_string(),
+            ),
+            path if path == format!("/datasets/o/n/resolve/{COMMIT}/{test}") => Reply::file(request, &bytes),
+            _ => Reply::refuse(404, "RepoNotFound"),
+        });
+        let mut spec =
+            DatasetSpec { name_or_path: "o/n".into(), split: "test".into(), ..DatasetSpec::default() };
+        let hub = server.hub(root.path());
+        assert_eq!(ids(&load_with(&spec, &hub).unwrap()), ["a", "b"]);
+        assert_eq!(server.requests().len(), 2);
+
+        spec.split = "train".into();
+        let error = load_with(&spec, &hub).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let line = error.to_line();
+        assert!(
+            line.contains("dataset o/n") && line.contains("a split `train`, got `dev`, `test`"),
+            "{line}"
+        );
+
+        spec.name_or_path = "o/other".into();
+        let error = load_with(&spec, &hub).unwrap_err();
+        assert!(error.to_line().contains("dataset o/other is not on"), "{}", error.to_line());
+    }
+}

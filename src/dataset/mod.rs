@@ -14,6 +14,8 @@ mod row;
 mod save_to_disk;
 mod source;
 #[cfg(test)]
+mod test_files;
+#[cfg(test)]
 mod tests;
 
 pub use instance::Instance;

@@ -69,5 +69,9 @@ pub(super) fn json_error(error: &serde_json::Error, line: Option<usize>) -> Erro
     let message = error.to_string();
     let message = message.strip_suffix(&suffix).unwrap_or(&message);
     let line = line.unwrap_or(error.line());
-    Error::invalid_data(format!("line {line}, character {}: {message}", error.column()))
+    // The parser counts no characters in a value that is wrong as a whole.
+    match error.column() {
+        0 => Error::invalid_data(format!("line {line}: {message}")),
+        column => Error::invalid_data(format!("line {line}, character {column}: {message}")),
+    }
 }

@@ -6,6 +6,7 @@
 mod kv_cache;
 mod mailbox;
 mod output;
+mod prompt_lookup;
 mod random;
 mod request;
 mod sampler;
@@ -33,11 +34,20 @@ use crate::error::{Error, Result};
 use crate::model::Decoder;
 use crate::tokenizer::Tokenizer;
 
-/// Limits of the scheduler.
-#[derive(Debug, Clone, Default)]
+/// How an engine runs its requests.
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Most sequences decoded at once; `None` lets the KV cache decide.
     pub max_sequences: Option<usize>,
+    /// Guess tokens by copying from the prompt and the text so far, and verify several in one step (prompt lookup
+    /// decoding). Texts stay the same, sampled ones too: a guess only counts when it is the token that is drawn.
+    pub prompt_lookup: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { max_sequences: None, prompt_lookup: true }
+    }
 }
 
 /// A running model; any number of threads may submit. Dropping it cancels what runs and joins the thread.

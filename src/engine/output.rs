@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use super::mailbox::EventSender;
+use super::prompt_lookup::PromptLookup;
 use super::random::system_seed;
 use super::request::{Completion, FinishReason, Request, Sampling, TokenLogprob, Usage};
 use super::sampler::Sampler;
+use super::sequence::Sequence;
 use super::stop::{Repetition, Scan, StopStrings};
 use super::text::Detokenizer;
 use crate::error::{Error, Result};
@@ -17,6 +19,15 @@ struct Clock {
     started: Option<Instant>,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
+}
+
+/// What the engine imposes on every request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutputLimits {
+    /// Most tokens of a sequence, prompt and generated.
+    pub(super) max_tokens: usize,
+    /// Whether tokens are guessed by prompt lookup.
+    pub(super) prompt_lookup: bool,
 }
 
 /// What a row of logits led to.
@@ -31,6 +42,7 @@ pub(super) enum Next {
 /// The output side of one request.
 pub(super) struct Output {
     sender: EventSender,
+    prompt_lookup: Option<PromptLookup>,
     sampling: Sampling,
     seed: u64,
     num_logprobs: Option<usize>,
@@ -53,10 +65,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// An output without tokens; `max_tokens` limits prompt and generated tokens together.
+    /// An output without tokens.
     pub(super) fn new(
         request: &Request,
-        max_tokens: usize,
+        limits: OutputLimits,
         detokenizer: Box<dyn Detokenizer>,
         sender: EventSender,
         submitted: Instant,
@@ -64,11 +76,12 @@ impl Output {
         let Request { prompt, sampling, stop, logprobs } = request;
         Self {
             sender,
+            prompt_lookup: limits.prompt_lookup.then(PromptLookup::new),
             sampling: sampling.clone(),
             seed: sampling.seed.unwrap_or_else(system_seed),
             num_logprobs: *logprobs,
             eos_token_ids: stop.eos_token_ids.clone(),
-            max_new_tokens: stop.max_new_tokens.min(max_tokens - prompt.len()),
+            max_new_tokens: stop.max_new_tokens.min(limits.max_tokens - prompt.len()),
             prompt_tokens: prompt.len(),
             prefilled: 0,
             detokenizer,
@@ -99,6 +112,22 @@ impl Output {
         if done > self.prefilled {
             self.prefilled = done;
             self.sender.prefill(done, self.prompt_tokens);
+        }
+    }
+
+    /// Writes a draft for the sequence of this output, when one is worth verifying.
+    pub(super) fn propose(&mut self, sequence: &mut Sequence) {
+        if let Some(lookup) = &mut self.prompt_lookup {
+            // The last token of all is never followed by another, so there is no use in guessing it.
+            let room = self.max_new_tokens - self.generated - 1;
+            sequence.set_draft(|tokens, draft| lookup.propose(tokens, room, draft));
+        }
+    }
+
+    /// Takes note of how many tokens of a draft were right.
+    pub(super) fn learn(&mut self, drafted: usize, accepted: usize) {
+        if let Some(lookup) = &mut self.prompt_lookup {
+            lookup.learn(drafted, accepted);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Plain data and no threads: the same calls always lead to the same batches.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::kv_cache::BlockPool;
@@ -28,9 +29,12 @@ pub(super) struct SchedulerLimits {
 pub(super) struct Scheduled {
     /// Whose part it is.
     pub(super) id: SequenceId,
-    /// Tokens that the step computes for it.
+    /// Tokens that the step computes for it, a draft not included.
     pub(super) query_len: usize,
-    /// Its rows in the step's logits; empty unless the next token can be sampled after the step.
+    /// Tokens of a draft that the step verifies behind them.
+    pub(super) draft_len: usize,
+    /// Its rows in the step's logits: one for the next token, when it can be sampled after the step, and one for the
+    /// token behind each of the draft.
     pub(super) logits_rows: Range<usize>,
 }
 
@@ -53,6 +57,8 @@ pub(super) struct Scheduler {
     preemptions: u64,
     /// Scratch: indices of the sequences whose prompts this step works on.
     prefilling: Vec<usize>,
+    /// Scratch: a pending token and the draft behind it.
+    query: Vec<u32>,
 }
 
 impl Scheduler {
@@ -84,6 +90,7 @@ impl Scheduler {
             last_prefilled: None,
             preemptions: 0,
             prefilling: Vec::new(),
+            query: Vec::new(),
         })
     }
 
@@ -130,6 +137,11 @@ impl Scheduler {
         &mut self.sequences[index]
     }
 
+    /// The sequences of which the next step computes one token, unless it preempts them: those that may have drafts.
+    pub(super) fn decoding_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
+        self.sequences[..self.running].iter_mut().filter(|sequence| sequence.is_decoding())
+    }
+
     /// Forgets a sequence and frees its blocks.
     pub(super) fn remove(&mut self, id: SequenceId) {
         let index = self.index(id);
@@ -154,7 +166,11 @@ impl Scheduler {
     }
 
     /// One token for every sequence that only waits for its next; the youngest make room when blocks run out.
+    ///
+    /// Drafts take what remains of the half of a step that decoding may fill, and never a block of another sequence.
     fn schedule_decodes(&mut self, batch: &mut Batch, plan: &mut Vec<Scheduled>) {
+        let decoding = self.decoding_mut().count();
+        let mut draft_budget = (self.max_step_tokens / 2).saturating_sub(decoding);
         let mut index = 0;
         while index < self.running {
             let sequence = &mut self.sequences[index];
@@ -164,7 +180,14 @@ impl Scheduler {
                     self.preempt_youngest();
                     continue;
                 }
-                push_query(sequence, &self.pool, 1, batch, plan);
+                let draft_len = sequence.draft().len().min(draft_budget);
+                let draft_fits = sequence.reserve(&mut self.pool, tokens + draft_len);
+                sequence.truncate_draft(if draft_fits { draft_len } else { 0 });
+                draft_budget -= sequence.draft().len();
+                self.query.clear();
+                self.query.extend_from_slice(sequence.pending());
+                self.query.extend_from_slice(sequence.draft());
+                push_query(sequence, &self.pool, &self.query, batch, plan);
             }
             index += 1;
         }
@@ -213,7 +236,8 @@ impl Scheduler {
         for (taken, &index) in prefilling.iter().enumerate() {
             let share = budget.div_ceil(prefilling.len() - taken);
             let query_len = share.min(sequences[index].pending().len());
-            push_query(&sequences[index], &self.pool, query_len, batch, plan);
+            let query = &sequences[index].pending()[..query_len];
+            push_query(&sequences[index], &self.pool, query, batch, plan);
             budget -= query_len;
         }
     }
@@ -225,24 +249,28 @@ impl Scheduler {
     }
 }
 
-/// Adds the next `query_len` tokens of a sequence to the step.
+/// Adds the next tokens of a sequence to the step: `query` is some of the pending tokens, or all and the draft.
 fn push_query(
     sequence: &Sequence,
     pool: &BlockPool,
-    query_len: usize,
+    query: &[u32],
     batch: &mut Batch,
     plan: &mut Vec<Scheduled>,
 ) {
-    let kv_len = sequence.computed() + query_len;
-    let is_last = kv_len == sequence.tokens().len();
+    let kv_len = sequence.computed() + query.len();
+    let draft_len = kv_len.saturating_sub(sequence.tokens().len());
     let logits_rows = batch.push(BatchEntry {
-        tokens: &sequence.pending()[..query_len],
+        tokens: query,
         kv_len,
         block_table: sequence.block_table(pool, kv_len),
         prompt_len: sequence.prompt_len(),
-        logits: if is_last { LogitsRows::Last } else { LogitsRows::None },
+        logits: match kv_len.cmp(&sequence.tokens().len()) {
+            Ordering::Less => LogitsRows::None,
+            Ordering::Equal => LogitsRows::Last,
+            Ordering::Greater => LogitsRows::All,
+        },
     });
-    plan.push(Scheduled { id: sequence.id(), query_len, logits_rows });
+    plan.push(Scheduled { id: sequence.id(), query_len: query.len() - draft_len, draft_len, logits_rows });
 }
 
 #[cfg(test)]

@@ -15,13 +15,22 @@ pub(super) struct Sequence {
     /// How many of `tokens`, from the first, have their keys and values in the cache.
     computed: usize,
     blocks: BlockTable,
+    /// A guess of the tokens that come next, for the next step to verify.
+    draft: Vec<u32>,
 }
 
 impl Sequence {
     /// A sequence of which nothing is computed.
     pub(super) fn new(id: SequenceId, prompt: Vec<u32>) -> Self {
         assert!(!prompt.is_empty(), "a sequence has at least one token");
-        Self { id, prompt_len: prompt.len(), tokens: prompt, computed: 0, blocks: BlockTable::default() }
+        Self {
+            id,
+            prompt_len: prompt.len(),
+            tokens: prompt,
+            computed: 0,
+            blocks: BlockTable::default(),
+            draft: Vec::new(),
+        }
     }
 
     /// Its number.
@@ -54,6 +63,22 @@ impl Sequence {
         self.pending().len() == 1
     }
 
+    /// The guess that the next step verifies behind the pending token; only a decoding sequence has one.
+    pub(super) fn draft(&self) -> &[u32] {
+        &self.draft
+    }
+
+    /// Replaces the draft by what `guess` writes, given the tokens so far.
+    pub(super) fn set_draft(&mut self, guess: impl FnOnce(&[u32], &mut Vec<u32>)) {
+        self.draft.clear();
+        guess(&self.tokens, &mut self.draft);
+    }
+
+    /// Cuts the draft to at most `len` tokens.
+    pub(super) fn truncate_draft(&mut self, len: usize) {
+        self.draft.truncate(len);
+    }
+
     /// Blocks of the first `tokens` tokens.
     pub(super) fn block_table(&self, pool: &BlockPool, tokens: usize) -> &[u32] {
         self.blocks.prefix(pool, tokens)
@@ -68,6 +93,7 @@ impl Sequence {
     pub(super) fn evict(&mut self, pool: &mut BlockPool) {
         self.blocks.release(pool);
         self.computed = 0;
+        self.draft.clear();
     }
 
     /// Notes that a step has computed `count` more tokens, and returns how many of them are of the prompt.

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::mailbox::{EventReceiver, mailbox};
-use super::output::Output;
+use super::output::{Output, OutputLimits};
 use super::request::Request;
 use super::scheduler::{Scheduler, SchedulerLimits};
 use super::stats::EngineStats;
@@ -20,7 +20,7 @@ use crate::model::Decoder;
 pub(super) struct Service {
     detokenizers: DetokenizerFactory,
     vocab_size: usize,
-    max_tokens: usize,
+    limits: OutputLimits,
     shared: Arc<Shared>,
     /// `None` only while it is dropped: hanging up is what ends the thread.
     submissions: Option<Sender<Submission>>,
@@ -34,14 +34,15 @@ impl Service {
         detokenizers: DetokenizerFactory,
         options: &EngineOptions,
     ) -> Result<Self> {
-        let limits = SchedulerLimits {
+        let scheduler_limits = SchedulerLimits {
             max_step_tokens: decoder.max_step_tokens(),
             max_sequences: options.max_sequences,
             context_len: decoder.config().max_position_embeddings,
         };
-        let scheduler = Scheduler::new(&limits, decoder.kv_layout())?;
+        let scheduler = Scheduler::new(&scheduler_limits, decoder.kv_layout())?;
         let vocab_size = decoder.config().vocab_size;
-        let max_tokens = scheduler.max_tokens();
+        let limits =
+            OutputLimits { max_tokens: scheduler.max_tokens(), prompt_lookup: options.prompt_lookup };
         let shared = Arc::new(Shared::default());
         let worker = Worker::new(decoder, scheduler, Arc::clone(&shared));
         let (sender, receiver) = channel();
@@ -49,21 +50,14 @@ impl Service {
             .name("swebench-engine".to_owned())
             .spawn(move || worker.run(receiver))
             .map_err(|source| Error::internal("cannot start the engine's thread").with_source(source))?;
-        Ok(Self {
-            detokenizers,
-            vocab_size,
-            max_tokens,
-            shared,
-            submissions: Some(sender),
-            thread: Some(thread),
-        })
+        Ok(Self { detokenizers, vocab_size, limits, shared, submissions: Some(sender), thread: Some(thread) })
     }
 
     /// Queues a request.
     pub(super) fn submit(&self, request: Request) -> Result<EventReceiver> {
-        request.validate(self.vocab_size, self.max_tokens)?;
+        request.validate(self.vocab_size, self.limits.max_tokens)?;
         let (sender, receiver) = mailbox();
-        let output = Output::new(&request, self.max_tokens, (self.detokenizers)(), sender, Instant::now());
+        let output = Output::new(&request, self.limits, (self.detokenizers)(), sender, Instant::now());
         let submission = Submission { prompt: request.prompt, output };
         let submissions = self.submissions.as_ref().ok_or_else(|| self.shared.refusal())?;
         submissions.send(submission).map_err(|_| self.shared.refusal())?;

@@ -9,6 +9,10 @@ pub struct EngineStats {
     pub prompt_tokens: u64,
     /// Tokens generated, EOS included.
     pub generated_tokens: u64,
+    /// Tokens guessed by prompt lookup.
+    pub drafted_tokens: u64,
+    /// Guessed tokens that were right.
+    pub accepted_tokens: u64,
     /// Times that a sequence lost its KV blocks to an older one.
     pub preemptions: u64,
     /// Sequences that hold KV blocks.

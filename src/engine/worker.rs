@@ -179,6 +179,9 @@ impl Worker {
 
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
+        for sequence in self.scheduler.decoding_mut() {
+            output_of(&mut self.outputs, sequence.id()).propose(sequence);
+        }
         self.scheduler.schedule(&mut self.batch, &mut self.plan);
         for part in &self.plan {
             output_of(&mut self.outputs, part.id).start(started);
@@ -207,15 +210,33 @@ impl Worker {
             let output = output_of(outputs, part.id);
             stats.prompt_tokens += sequence.advance(part.query_len) as u64;
             output.report_prefill(sequence.computed());
+            let mut accepted = 0;
             for row in part.logits_rows.clone() {
                 let row = &logits[row * vocab_size..(row + 1) * vocab_size];
                 stats.generated_tokens += 1;
-                match output.next_token(sampler, row, now) {
-                    Ok(Next::Token(token)) => sequence.append(token),
-                    Ok(Next::End(reason)) => endings.push((part.id, Ending::Finished(reason))),
-                    Err(error) => endings.push((part.id, Ending::Failed(error))),
+                let token = match output.next_token(sampler, row, now) {
+                    Ok(Next::Token(token)) => token,
+                    Ok(Next::End(reason)) => {
+                        endings.push((part.id, Ending::Finished(reason)));
+                        break;
+                    }
+                    Err(error) => {
+                        endings.push((part.id, Ending::Failed(error)));
+                        break;
+                    }
+                };
+                sequence.append(token);
+                // The next row belongs to this token only if the draft guessed it; its keys and values are there then.
+                if sequence.draft().get(accepted) != Some(&token) {
+                    break;
                 }
+                sequence.advance(1);
+                accepted += 1;
             }
+            sequence.truncate_draft(0);
+            output.learn(part.draft_len, accepted);
+            stats.drafted_tokens += part.draft_len as u64;
+            stats.accepted_tokens += accepted as u64;
         }
         Ok(())
     }

@@ -2,9 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Decoder;
-use crate::backend::{DType, Device};
-use crate::error::Result;
+use super::llama::Llama;
+use super::lora::LoraAdapter;
+use super::weights::Checkpoint;
+use super::{Decoder, ModelConfig, RandomWeights, TensorSource, WeightSource};
+use crate::backend::reference::ReferenceBackend;
+use crate::backend::{Backend, DType, Device, KvLayout, available_memory, cuda_probe};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Tokens in one KV block: two registers of 16 lanes in the CPU's score kernel.
+const BLOCK_SIZE: usize = 32;
+
+/// Query tokens of one step by default: enough to keep the matrix units busy, few enough to cancel soon.
+const DEFAULT_STEP_TOKENS: usize = 512;
+
+/// Full contexts that the KV cache has room for by default, memory permitting.
+const DEFAULT_CONTEXTS: usize = 8;
 
 /// What to load and how.
 #[derive(Debug, Clone, Default)]
@@ -17,16 +30,116 @@ pub struct LoadOptions {
     pub adapter: Option<PathBuf>,
     /// Worker threads; `None` takes one per available core.
     pub threads: Option<usize>,
-    /// Bytes for the KV cache; `None` takes what one sequence at the full context needs, within the free memory.
+    /// Bytes for the KV cache; `None` takes what eight full contexts need, within half of the free memory.
     pub kv_memory: Option<u64>,
     /// The longest context to serve; `None` takes the model's.
     pub max_context: Option<usize>,
-    /// Most query tokens of one step.
+    /// Most query tokens of one step; `None` takes 512.
     pub max_step_tokens: Option<usize>,
 }
 
 /// Loads the model in `dir`.
+///
+/// # Errors
+/// `NotFound` and `InvalidData` name the file and the tensors, `Unsupported` the architecture or option, `Device` what was
+/// looked for, `OutOfMemory` the bytes asked for.
 pub fn load(dir: &Path, options: &LoadOptions) -> Result<Box<dyn Decoder>> {
-    let _ = (dir, options);
-    todo!()
+    let config = ModelConfig::open(dir)?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let tied = config.tie_word_embeddings;
+    // Old checkpoints store frequencies, and tied ones may store the head again; both are derived here.
+    let ignore = |name: &str| name.ends_with(".rotary_emb.inv_freq") || (tied && name == "lm_head.weight");
+    checkpoint.check(&config.tensors(), &ignore).map_err(|error| error.with_path(dir))?;
+    let dtype = options.dtype.or(config.dtype).or_else(|| stored_dtype(&checkpoint)).unwrap_or(DType::BF16);
+    let adapter = options.adapter.as_deref().map(LoraAdapter::open).transpose()?;
+    if let Some(base) = adapter.as_ref().and_then(LoraAdapter::base_model)
+        && file_name(Path::new(base)) != file_name(dir)
+    {
+        log::warn!("the adapter was trained on `{base}`, and is merged into `{}`", dir.display());
+    }
+    let source = WeightSource::new(checkpoint, adapter)?;
+    log::info!("loading {} ({:.2} B parameters)", dir.display(), config.num_parameters() as f64 / 1e9);
+    decoder(config, &source, dtype, options)
+}
+
+/// Makes a model with random weights from its configuration alone, for benchmarks.
+///
+/// # Errors
+/// As [`load`], but for the checkpoint's.
+pub fn load_random(config: ModelConfig, options: &LoadOptions) -> Result<Box<dyn Decoder>> {
+    let dtype = options.dtype.or(config.dtype).unwrap_or(DType::BF16);
+    decoder(config, &RandomWeights::new(dtype), dtype, options)
+}
+
+fn decoder(
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    options: &LoadOptions,
+) -> Result<Box<dyn Decoder>> {
+    match options.device {
+        Device::Auto | Device::Cpu => on_backend(ReferenceBackend::new(dtype), config, source, options),
+        Device::Reference => on_backend(ReferenceBackend::new(dtype), config, source, options),
+        Device::Cuda(index) => Err(no_cuda(index)),
+    }
+}
+
+fn on_backend<B: Backend>(
+    backend: B,
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    options: &LoadOptions,
+) -> Result<Box<dyn Decoder>> {
+    let dtype = backend.dtype();
+    let max_step_tokens = options.max_step_tokens.unwrap_or(DEFAULT_STEP_TOKENS).max(1);
+    let layout = |config: &ModelConfig| kv_layout(config, dtype, options);
+    Ok(Box::new(Llama::load(backend, config, source, max_step_tokens, layout)?))
+}
+
+/// Sizes the KV cache; called when the weights are in memory, so that what is free is known.
+fn kv_layout(config: &ModelConfig, dtype: DType, options: &LoadOptions) -> Result<KvLayout> {
+    let mut layout = KvLayout {
+        num_layers: config.num_layers,
+        num_kv_heads: config.num_kv_heads,
+        head_dim: config.head_dim,
+        block_size: BLOCK_SIZE,
+        num_blocks: 0,
+    };
+    let block_bytes = (layout.elements_per_token() * dtype.size() * BLOCK_SIZE) as u64;
+    let context =
+        options.max_context.unwrap_or(config.max_position_embeddings).min(config.max_position_embeddings);
+    let blocks = match options.kv_memory {
+        Some(bytes) => bytes / block_bytes,
+        None => {
+            let wanted = (context.div_ceil(BLOCK_SIZE) * DEFAULT_CONTEXTS) as u64;
+            available_memory().map_or(wanted, |bytes| wanted.min(bytes / 2 / block_bytes))
+        }
+    };
+    layout.num_blocks = usize::try_from(blocks).unwrap_or(usize::MAX).min(u32::MAX as usize);
+    if layout.num_blocks == 0 {
+        return Err(Error::new(ErrorKind::OutOfMemory, "no room for the KV cache")
+            .with_expected(
+                format_args!("at least {block_bytes} bytes"),
+                options.kv_memory.unwrap_or_default(),
+            )
+            .with_hint("give it more memory with --kv-memory"));
+    }
+    Ok(layout)
+}
+
+fn no_cuda(index: u32) -> Error {
+    match cuda_probe() {
+        Err(error) => error,
+        Ok(count) if index as usize >= count => Error::new(ErrorKind::Device, "no such CUDA device")
+            .with_expected(format_args!("a number below {count}"), index),
+        Ok(_) => Error::unsupported("this build has no CUDA kernels").with_hint("use --device cpu"),
+    }
+}
+
+fn stored_dtype(checkpoint: &Checkpoint) -> Option<DType> {
+    checkpoint.info("model.embed_tokens.weight").map(|info| info.dtype)
+}
+
+fn file_name(path: &Path) -> Option<&std::ffi::OsStr> {
+    path.file_name()
 }

@@ -6,14 +6,16 @@ pub mod config;
 pub mod llama;
 pub mod lora;
 pub mod rope;
+pub mod source;
 pub mod weights;
 
 mod load;
 mod random;
 
 pub use config::ModelConfig;
-pub use load::{LoadOptions, load};
+pub use load::{LoadOptions, load, load_random};
 pub use random::RandomWeights;
+pub use source::WeightSource;
 
 use crate::backend::{Batch, HostTensor, KvLayout};
 use crate::error::Result;

@@ -79,3 +79,24 @@ impl AddedTokens {
         Ok(segments.filter(|segment| *segment != Segment::Text(String::new())).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_found_longest_first_with_their_own_ids() {
+        let tokens = [("<a>", 7), ("<a><b>", 900), ("<w>", 3), ("<a>", 8)];
+        let tokens =
+            tokens.map(|(content, id)| (id, AddedToken::from(content, false).lstrip(content == "<w>")));
+        let added = AddedTokens::new(tokens).unwrap();
+        let text = |text: &str| Segment::Text(text.to_owned());
+        let check = |input: &str, expected: &[Segment]| assert_eq!(added.split(input).unwrap(), expected);
+        check("", &[]);
+        check("x", &[text("x")]);
+        check("<a>x<a><b>", &[Segment::Token(7), text("x"), Segment::Token(900)]);
+        check("x  <w> y", &[text("x"), Segment::Token(3), text(" y")]);
+        assert_eq!((added.id("<a>"), added.id("<b>")), (Some(7), None));
+        assert_eq!(added.get(8).unwrap().content, "<a>");
+    }
+}

@@ -50,6 +50,7 @@ pub(super) struct LlamaTokenizer {
     prefix: Option<u32>,
     suffix: Option<u32>,
     prefix_space: PrefixSpace,
+    remove_extra_whitespaces: bool,
 }
 
 impl LlamaTokenizer {
@@ -88,6 +89,7 @@ impl LlamaTokenizer {
             prefix: None,
             suffix: None,
             prefix_space,
+            remove_extra_whitespaces: model.remove_extra_whitespaces,
         };
         tokenizer.add_tokens(side_files)?;
         Ok((tokenizer, decoding))
@@ -95,7 +97,7 @@ impl LlamaTokenizer {
 
     /// Adds what the side files name; a special token that has no id yet gets the next one.
     fn add_tokens(&mut self, side_files: &SideFiles) -> Result<()> {
-        let mut tokens = side_files.added_tokens()?;
+        let mut tokens = side_files.added_tokens().clone();
         let mut ids: HashMap<String, u32> =
             tokens.iter().rev().map(|(&id, token)| (token.content.clone(), id)).collect();
         let mut next = (self.pieces.len() as u32).max(tokens.keys().next_back().map_or(0, |id| id + 1));
@@ -119,34 +121,36 @@ impl LlamaTokenizer {
 
     /// Cuts `text` at the added tokens and puts the prefix spaces in.
     fn segments(&self, text: &str) -> Result<Vec<Segment>> {
-        match self.prefix_space {
-            PrefixSpace::Never => self.added.split(text),
-            PrefixSpace::Text if text.is_empty() => Ok(Vec::new()),
-            PrefixSpace::Text => {
-                let mut segments = self.added.split(&format!("{SPACE}{}", text.replace(SPACE, " ")))?;
-                if let [Segment::Text(first), Segment::Token(id), ..] = &segments[..]
-                    && first == SPACE
-                    && self.named.contains(id)
-                {
-                    segments.remove(0);
-                }
-                Ok(segments)
-            }
-            PrefixSpace::Segment => {
-                let mut segments = self.added.split(text)?;
-                for segment in &mut segments {
-                    if let Segment::Text(text) = segment {
-                        text.insert(0, ' ');
-                    }
-                }
-                Ok(segments)
-            }
+        if self.prefix_space != PrefixSpace::Text {
+            return self.added.split(text);
         }
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut segments = self.added.split(&format!("{SPACE}{}", text.replace(SPACE, " ")))?;
+        if let [Segment::Text(first), Segment::Token(id), ..] = &segments[..]
+            && first == SPACE
+            && self.named.contains(id)
+        {
+            segments.remove(0);
+        }
+        Ok(segments)
+    }
+
+    /// Text without added tokens as the model sees it.
+    fn normalize(&self, text: &str) -> String {
+        let is_segment = self.prefix_space == PrefixSpace::Segment;
+        let mut text = Cow::Borrowed(text);
+        if self.remove_extra_whitespaces {
+            text = Cow::Owned(without_extra_spaces(&text, is_segment));
+        }
+        let prefix = if is_segment && !text.is_empty() { SPACE } else { "" };
+        format!("{prefix}{}", text.replace(' ', SPACE))
     }
 
     /// Appends the ids of text without added tokens.
     fn encode_segment(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        for segment in self.user_defined.split(&text.replace(' ', SPACE))? {
+        for segment in self.user_defined.split(&self.normalize(text))? {
             match segment {
                 Segment::Token(id) => ids.push(id),
                 Segment::Text(text) => {
@@ -189,5 +193,102 @@ impl Vocabulary for LlamaTokenizer {
         }
         ids.extend(self.suffix.filter(|_| add_special_tokens));
         Ok(ids)
+    }
+}
+
+/// One space for several, and none at the end nor, with `trim_start`, at the start.
+///
+/// A space that the text has in its escaped form counts at the end only, as in SentencePiece.
+fn without_extra_spaces(text: &str, trim_start: bool) -> String {
+    let text = text.trim_end_matches([' ', '▁']);
+    let text = if trim_start { text.trim_start_matches(' ') } else { text };
+    let mut previous = '\0';
+    text.chars().filter(|&next| std::mem::replace(&mut previous, next) != ' ' || next != ' ').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sentencepiece::tests::{LLAMA_NORMALIZER, small_model};
+    use super::super::{Tokenizer, goldens};
+    use super::*;
+
+    fn open(normalizer: &[u8], files: &[(&str, &str)]) -> Tokenizer {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tokenizer.model"), small_model(normalizer)).unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        Tokenizer::open(dir.path()).unwrap()
+    }
+
+    #[test]
+    fn a_model_without_side_files_has_llama_s_defaults() {
+        let tokenizer = open(LLAMA_NORMALIZER, &[]);
+        let special = tokenizer.special_tokens();
+        assert_eq!((special.bos, &special.eos[..]), (Some(1), &[2][..]));
+        assert!(special.add_bos && !special.add_eos);
+        assert_eq!(tokenizer.encode("ab a<s>", true).unwrap(), [1, 8, 6, 1]);
+        assert_eq!(tokenizer.encode("aé", true).unwrap(), [1, 6, 0]);
+        assert_eq!(tokenizer.token(6).as_deref(), Some("▁a"));
+        assert_eq!(tokenizer.token(9), None);
+    }
+
+    #[test]
+    fn the_side_files_add_tokens_and_rules() {
+        let check = |config: &str, text: &str, expected: &[u32]| {
+            let ids =
+                open(LLAMA_NORMALIZER, &[("tokenizer_config.json", config)]).encode(text, true).unwrap();
+            assert_eq!(ids, expected, "{config}: {text:?}");
+        };
+        check(r#"{"add_bos_token": false, "add_eos_token": true}"#, "a", &[6, 2]);
+        check(r#"{"add_prefix_space": false}"#, "a", &[1, 4]);
+        check(r#"{"legacy": false}"#, "<s>a</s>", &[1, 1, 4, 2]);
+        check(r#"{"legacy": true}"#, "<s>a</s>", &[1, 1, 6, 2]);
+        check(r#"{"pad_token": "<pad>"}"#, "<pad>", &[1, 9]);
+        check(
+            r#"{"pad_token": {"content": "<pad>"}, "added_tokens_decoder": {"12": {"content": "<x>"}}}"#,
+            "<x><pad>",
+            &[1, 12, 13],
+        );
+        check(r#"{"bos_token": "a", "additional_special_tokens": ["b"]}"#, "ab", &[4, 4, 5]);
+    }
+
+    #[test]
+    fn the_model_says_how_spaces_are_treated() {
+        let check = |normalizer: &[u8], text: &str, expected: &[u32]| {
+            let ids = open(normalizer, &[]).encode(text, false).unwrap();
+            assert_eq!(ids, expected, "{normalizer:?}: {text:?}");
+        };
+        let (no_prefix, squeeze): (&[u8], &[u8]) = (&[0x18, 0, 0x20, 0], &[0x18, 1, 0x20, 1]);
+        check(LLAMA_NORMALIZER, " a ", &[3, 6, 3]);
+        check(no_prefix, " a ", &[6, 3]);
+        check(no_prefix, "a", &[4]);
+        check(squeeze, "  a   b  ", &[6, 3, 5]);
+        check(squeeze, "  ", &[]);
+    }
+
+    #[test]
+    fn a_text_of_one_long_word_is_encoded_in_one_go() {
+        let tokenizer = Tokenizer::open(&goldens::dir("spm")).unwrap();
+        for text in ["a".repeat(400_000), " ".repeat(400_000), "ab é🙂<s>\n".repeat(40_000)] {
+            let ids = tokenizer.encode(&text, true).unwrap();
+            assert_eq!(tokenizer.decode(&ids[1..], false).unwrap().replace("<s> ", "<s>"), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_model_is_an_error_or_works(damage: Vec<(u16, u8)>, len: u16) {
+            let mut bytes = std::fs::read(goldens::dir("spm").join("tokenizer.model")).unwrap();
+            for (position, byte) in damage {
+                let position = usize::from(position) % bytes.len();
+                bytes[position] = byte;
+            }
+            bytes.truncate(bytes.len().saturating_sub(usize::from(len) / 16));
+            let model = SentencePieceModel::parse(&bytes);
+            if let Ok((tokenizer, _)) = model.and_then(|model| LlamaTokenizer::new(model, &SideFiles::default())) {
+                let _ = tokenizer.encode("Hello <|fim|> 日本\n", true);
+            }
+        }
     }
 }

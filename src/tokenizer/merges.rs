@@ -36,7 +36,7 @@ fn merges(model: &SentencePieceModel) -> Result<Merges> {
         .map(|(id, piece)| (piece.text.as_str(), id))
         .collect();
     let work: u64 = ids.keys().map(|text| (text.len() as u64).pow(2)).sum();
-    if work > MAX_WORK {
+    if work >= MAX_WORK {
         return Err(Error::invalid_data("the pieces are too long"));
     }
     let mut merges = Vec::new();
@@ -53,4 +53,29 @@ fn merges(model: &SentencePieceModel) -> Result<Merges> {
         score(b).total_cmp(&score(a)).then_with(|| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)))
     });
     Ok(merges.into_iter().map(|(.., left, right)| (left.to_owned(), right.to_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sentencepiece::tests::{LLAMA_NORMALIZER, small_model};
+    use super::*;
+
+    #[test]
+    fn merges_are_all_splits_by_score() {
+        let mut model = SentencePieceModel::parse(&small_model(LLAMA_NORMALIZER)).unwrap();
+        let pair = |left: &str, right: &str| (left.to_owned(), right.to_owned());
+        let expected = [pair("▁", "a"), pair("a", "b"), pair("▁", "ab"), pair("▁a", "b")];
+        assert_eq!(merges(&model).unwrap(), expected);
+
+        model.pieces[8].score = 1.0;
+        model.pieces[7].kind = PieceKind::UserDefined;
+        assert_eq!(merges(&model).unwrap(), [pair("▁a", "b"), pair("▁", "a")]);
+    }
+
+    #[test]
+    fn pieces_that_would_take_for_ever_are_refused() {
+        let mut model = SentencePieceModel::parse(&small_model(LLAMA_NORMALIZER)).unwrap();
+        model.pieces[4].text = "a".repeat(1 << 16);
+        assert!(merges(&model).unwrap_err().to_string().contains("too long"));
+    }
 }

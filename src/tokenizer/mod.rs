@@ -159,3 +159,20 @@ fn missing(dir: &Path) -> Error {
         .with_expected("tokenizer.json or tokenizer.model", "neither")
         .with_hint("copy the tokenizer files of the base model into the directory")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Tokenizer::open(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::NotFound);
+        assert!(error.to_string().contains("tokenizer.json or tokenizer.model"), "{error}");
+        assert!(error.hint().is_some());
+        let error = Tokenizer::open(&dir.path().join("nowhere")).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::NotFound);
+        assert!(error.to_string().contains("no such model directory"), "{error}");
+    }
+}

@@ -38,6 +38,8 @@ pub(super) struct SentencePieceModel {
     pub(super) byte_fallback: bool,
     /// A space goes in front of the text.
     pub(super) add_dummy_prefix: bool,
+    /// Leading, trailing and repeated spaces are dropped (no Llama, but OpenLLaMA).
+    pub(super) remove_extra_whitespaces: bool,
 }
 
 impl SentencePieceModel {
@@ -67,6 +69,7 @@ impl SentencePieceModel {
             pieces,
             byte_fallback: trainer.byte_fallback,
             add_dummy_prefix: normalizer.add_dummy_prefix,
+            remove_extra_whitespaces: normalizer.remove_extra_whitespaces,
         })
     }
 }
@@ -197,8 +200,6 @@ impl NormalizerSpec {
     fn check(&self) -> Result<()> {
         let got = if self.has_character_map {
             format!("`{}`", self.name)
-        } else if self.remove_extra_whitespaces {
-            "spaces that are removed".to_owned()
         } else if !self.escape_whitespaces {
             "spaces that are not escaped".to_owned()
         } else {
@@ -228,10 +229,19 @@ pub(super) mod tests {
     }
 
     const BPE: &[u8] = &[0x18, 2];
-    const LLAMA_NORMALIZER: &[u8] = &[0x18, 1, 0x20, 0];
+    /// A prefix space, no spaces removed.
+    pub(in super::super) const LLAMA_NORMALIZER: &[u8] = &[0x18, 1, 0x20, 0];
 
     fn model(pieces: &[Vec<u8>], trainer: &[u8], normalizer: &[u8]) -> Vec<u8> {
         [pieces.concat(), field(2, trainer), field(3, normalizer)].concat()
+    }
+
+    /// `<unk>`, `<s>`, `</s>`, `▁`, `a`, `b`, `▁a`, `ab`, `▁ab` with ids from 0, the later ones merging later.
+    pub(in super::super) fn small_model(normalizer: &[u8]) -> Vec<u8> {
+        let special = [piece_field("<unk>", 0.0, 2), piece_field("<s>", 0.0, 3), piece_field("</s>", 0.0, 3)];
+        let normal = ["▁", "a", "b", "▁a", "ab", "▁ab"].into_iter().zip(0_u8..);
+        let normal = normal.map(|(text, rank)| piece_field(text, -f32::from(rank), 1));
+        model(&special.into_iter().chain(normal).collect::<Vec<_>>(), BPE, normalizer)
     }
 
     #[test]
@@ -240,7 +250,7 @@ pub(super) mod tests {
             [piece_field("<unk>", 0.0, 2), piece_field("▁a", -1.5, 1), piece_field("<0x0A>", 0.0, 6)];
         let bytes = model(&pieces, &[BPE, &[0x98, 0x02, 1]].concat(), LLAMA_NORMALIZER);
         let model = SentencePieceModel::parse(&bytes).unwrap();
-        assert!(model.byte_fallback && model.add_dummy_prefix);
+        assert!(model.byte_fallback && model.add_dummy_prefix && !model.remove_extra_whitespaces);
         assert_eq!(model.pieces[1], Piece { text: "▁a".to_owned(), score: -1.5, kind: PieceKind::Normal });
         assert_eq!(model.pieces[2].kind, PieceKind::Byte);
     }
@@ -253,7 +263,6 @@ pub(super) mod tests {
         };
         let a = [piece_field("a", 0.0, 1)];
         check(&[], "unigram");
-        check(&model(&a, BPE, &[]), "spaces that are removed");
         check(&model(&a, &[], &[]), "expected BPE, got unigram");
         check(&model(&a, &[0x18, 3], &[]), "got word");
         check(&model(&a, &[BPE, &[0xc0, 0x01, 1]].concat(), &[]), "spaces at the end of words");

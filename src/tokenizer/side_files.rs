@@ -1,7 +1,7 @@
 //! The JSON files beside a tokenizer: special tokens, and who asks for which.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
@@ -21,22 +21,22 @@ const NAMES: [&str; 7] =
 pub(super) struct SideFiles {
     tokenizer_config: Map<String, Value>,
     special_tokens_map: Map<String, Value>,
-    added_tokens: Map<String, Value>,
     generation_config: Map<String, Value>,
     config: Map<String, Value>,
-    tokenizer_config_path: PathBuf,
+    added_tokens: BTreeMap<u32, AddedToken>,
 }
 
 impl SideFiles {
     pub(super) fn open(dir: &Path) -> Result<Self> {
-        Ok(Self {
+        let mut files = Self {
             tokenizer_config: read_object(&dir.join("tokenizer_config.json"))?,
             special_tokens_map: read_object(&dir.join("special_tokens_map.json"))?,
-            added_tokens: read_object(&dir.join("added_tokens.json"))?,
             generation_config: read_object(&dir.join("generation_config.json"))?,
             config: read_object(&dir.join("config.json"))?,
-            tokenizer_config_path: dir.join("tokenizer_config.json"),
-        })
+            added_tokens: BTreeMap::new(),
+        };
+        files.added_tokens = files.read_added_tokens(dir)?;
+        Ok(files)
     }
 
     /// A boolean of `tokenizer_config.json`; anything else counts as absent.
@@ -50,53 +50,53 @@ impl SideFiles {
     }
 
     /// The special token under a name such as `bos_token`.
-    ///
-    /// As in transformers, `special_tokens_map.json` is for directories from before `added_tokens_decoder`: there it
-    /// has the last word, later it is not read.
     pub(super) fn named_token(&self, name: &str) -> Option<AddedToken> {
-        let map = if self.tokenizer_config.contains_key("added_tokens_decoder") {
-            None
-        } else {
-            self.special_tokens_map.get(name)
-        };
-        map.and_then(token).or_else(|| self.tokenizer_config.get(name).and_then(token))
+        self.map_entry(name).and_then(token).or_else(|| self.tokenizer_config.get(name).and_then(token))
     }
 
     /// All special tokens that have a name, and the additional ones.
     pub(super) fn special_tokens(&self) -> Vec<AddedToken> {
         let mut tokens: Vec<_> = NAMES.iter().filter_map(|name| self.named_token(name)).collect();
         for key in ["additional_special_tokens", "extra_special_tokens"] {
-            let listed = self.special_tokens_map.get(key).or_else(|| self.tokenizer_config.get(key));
+            let listed = self.map_entry(key).or_else(|| self.tokenizer_config.get(key));
             let listed = listed.and_then(Value::as_array).into_iter().flatten();
             tokens.extend(listed.filter_map(token));
         }
         tokens
     }
 
-    /// The tokens that were added to the model's own, by id: `added_tokens_decoder`, or else `added_tokens.json`.
+    /// An entry of `special_tokens_map.json`.
     ///
-    /// # Errors
-    /// `InvalidData` for an id that is not a number below 2³¹.
-    pub(super) fn added_tokens(&self) -> Result<BTreeMap<u32, AddedToken>> {
+    /// As in transformers the file is for directories from before `added_tokens_decoder`: there it has the last word,
+    /// later it is not read.
+    fn map_entry(&self, key: &str) -> Option<&Value> {
+        let is_old = !self.tokenizer_config.contains_key("added_tokens_decoder");
+        self.special_tokens_map.get(key).filter(|_| is_old)
+    }
+
+    /// The tokens that were added to the model's own, by id: `added_tokens_decoder`, or else `added_tokens.json`.
+    pub(super) fn added_tokens(&self) -> &BTreeMap<u32, AddedToken> {
+        &self.added_tokens
+    }
+
+    fn read_added_tokens(&self, dir: &Path) -> Result<BTreeMap<u32, AddedToken>> {
         let mut tokens = BTreeMap::new();
-        let invalid = |id: &dyn std::fmt::Display| {
-            Error::invalid_data("an added token has an invalid id")
-                .with_path(&self.tokenizer_config_path)
-                .with_expected("a number below 2147483648", id)
-        };
         if let Some(decoder) = self.tokenizer_config.get("added_tokens_decoder").and_then(Value::as_object) {
-            for (id, value) in decoder {
-                let id = id.parse().ok().filter(is_id).ok_or_else(|| invalid(id))?;
+            for (key, value) in decoder {
+                let id = key.parse().ok().filter(is_id);
+                let id = id.ok_or_else(|| invalid_id(key).with_path(dir.join("tokenizer_config.json")))?;
                 if let Some(token) = token(value) {
                     tokens.insert(id, token);
                 }
             }
         } else {
-            let special: Vec<_> = self.special_tokens().into_iter().map(|token| token.content).collect();
-            for (content, id) in &self.added_tokens {
-                let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
-                let number = number.filter(is_id).ok_or_else(|| invalid(id))?;
-                tokens.insert(number, AddedToken::from(content, special.contains(content)));
+            let path = dir.join("added_tokens.json");
+            let special: HashSet<_> = self.special_tokens().into_iter().map(|token| token.content).collect();
+            for (content, value) in read_object(&path)? {
+                let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(is_id);
+                let id = id.ok_or_else(|| invalid_id(&value).with_path(&path))?;
+                let is_special = special.contains(&content);
+                tokens.insert(id, AddedToken::from(content, is_special));
             }
         }
         Ok(tokens)
@@ -121,6 +121,10 @@ impl SideFiles {
             .into_iter()
             .find_map(|file| token_ids(file.get("bos_token_id")).first().copied())
     }
+}
+
+fn invalid_id(got: &dyn std::fmt::Display) -> Error {
+    Error::invalid_data("an added token has an invalid id").with_expected("a number below 2147483648", got)
 }
 
 fn is_id(id: &u32) -> bool {
@@ -154,4 +158,71 @@ fn read_object(path: &Path) -> Result<Map<String, Value>> {
     let Some(bytes) = file::read_optional(path, MAX_BYTES)? else { return Ok(Map::new()) };
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::invalid_data("not a JSON object").with_path(path).with_source(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(files: &[(&str, &str)]) -> Result<SideFiles> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        SideFiles::open(dir.path())
+    }
+
+    #[test]
+    fn eos_ids_are_the_union_in_order() {
+        let check = |generation: &str, config: &str, expected: &[u32]| {
+            let files = [("generation_config.json", generation), ("config.json", config)];
+            assert_eq!(open(&files).unwrap().eos_token_ids(), expected, "{generation} {config}");
+        };
+        check("{}", "{}", &[]);
+        check(r#"{"eos_token_id": 5}"#, r#"{"eos_token_id": [2, 5, 3]}"#, &[5, 2, 3]);
+        check(r#"{"eos_token_id": [7, 7], "use_cache": ".cache"}"#, r#"{"eos_token_id": null}"#, &[7]);
+        check(r#"{"eos_token_id": -1}"#, r#"{"eos_token_id": ["2", 4294967295, 1.5, 3]}"#, &[3]);
+    }
+
+    #[test]
+    fn added_tokens_come_from_the_newer_place_alone() {
+        let old = [
+            ("added_tokens.json", r#"{"<a>": 10, "<pad>": 11}"#),
+            (
+                "special_tokens_map.json",
+                r#"{"pad_token": "<pad>", "bos_token": {"content": "<b>", "lstrip": true}}"#,
+            ),
+            ("tokenizer_config.json", r#"{"pad_token": null, "bos_token": "<s>"}"#),
+        ];
+        let files = open(&old).unwrap();
+        let added = files.added_tokens();
+        assert_eq!(
+            added.iter().map(|(id, token)| (*id, token.special)).collect::<Vec<_>>(),
+            [(10, false), (11, true)]
+        );
+        let bos = files.named_token("bos_token").unwrap();
+        assert!(bos.content == "<b>" && bos.lstrip && bos.special);
+
+        let config =
+            r#"{"bos_token": "<s>", "added_tokens_decoder": {"12": {"content": "<x>", "special": false}}}"#;
+        let files = open(&[old[0], old[1], ("tokenizer_config.json", config)]).unwrap();
+        let added = files.added_tokens();
+        assert_eq!(added.iter().map(|(id, token)| (*id, token.special)).collect::<Vec<_>>(), [(12, false)]);
+        assert_eq!(files.named_token("bos_token").unwrap().content, "<s>");
+        assert!(files.named_token("pad_token").is_none());
+    }
+
+    #[test]
+    fn malformed_files_are_errors_that_name_them() {
+        let check = |name: &str, content: &str, part: &str| {
+            let error = open(&[(name, content)]).unwrap_err();
+            let line = error.to_line();
+            assert!(line.contains(part), "{line}");
+        };
+        check("generation_config.json", "[1]", "generation_config.json: not a JSON object");
+        check("config.json", "{\"a\": ", "config.json: not a JSON object");
+        check("added_tokens.json", r#"{"<a>": -1}"#, "added_tokens.json: an added token has an invalid id");
+        let config = r#"{"added_tokens_decoder": {"4294967295": {"content": "<a>"}}}"#;
+        check("tokenizer_config.json", config, "tokenizer_config.json: an added token has an invalid id");
+    }
 }

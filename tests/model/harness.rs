@@ -9,8 +9,8 @@ use swebench_infer::backend::reference::ReferenceBackend;
 use swebench_infer::backend::{Backend, Batch, BatchEntry, DType, KvLayout, LogitsRows};
 use swebench_infer::model::llama::Llama;
 use swebench_infer::model::lora::LoraAdapter;
-use swebench_infer::model::weights::{Checkpoint, WeightSource};
-use swebench_infer::model::{Decoder, ModelConfig};
+use swebench_infer::model::weights::Checkpoint;
+use swebench_infer::model::{Decoder, ModelConfig, WeightSource};
 
 /// Tokens of one block, as the library loads models.
 pub const BLOCK_SIZE: usize = 32;

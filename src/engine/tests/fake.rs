@@ -33,6 +33,17 @@ pub(super) fn scrambled(history: &[u32]) -> Vec<f32> {
     (0..VOCAB_SIZE).map(|_| (mix(77) >> 40) as f32 / (1 << 22) as f32).collect()
 }
 
+/// Likes to repeat what followed the same two tokens before.
+pub(super) fn copying(history: &[u32]) -> Vec<f32> {
+    let mut logits = scrambled(history);
+    let (&[.., first, second], past) = (history, &history[..history.len() - 1]) else { return logits };
+    let place = past.windows(2).rposition(|pair| pair == [first, second]);
+    if let Some(place) = place {
+        logits[history[place + 2] as usize] += 3.0;
+    }
+    logits
+}
+
 /// The next token is the last one plus one: b, c, d, … and then `EOS`.
 pub(super) fn alphabet(history: &[u32]) -> Vec<f32> {
     let next = (history[history.len() - 1] as usize + 1) % VOCAB_SIZE;

@@ -12,8 +12,12 @@ use super::{Completion, EngineOptions, Event, Generation, Request, Sampling, Sto
 use crate::error::Result;
 
 fn start(sizes: Sizes, language: Language, hook: StepHook) -> Service {
+    start_with(sizes, language, hook, &EngineOptions::default())
+}
+
+fn start_with(sizes: Sizes, language: Language, hook: StepHook, options: &EngineOptions) -> Service {
     let decoder = Box::new(FakeDecoder::new(sizes, language, hook));
-    Service::start(decoder, fake::detokenizers(), &EngineOptions::default()).unwrap()
+    Service::start(decoder, fake::detokenizers(), options).unwrap()
 }
 
 fn no_hook() -> StepHook {
@@ -56,9 +60,11 @@ fn without_times(mut completion: Completion) -> Completion {
     completion
 }
 
-/// What the request yields when it runs alone with memory for everything.
+/// What the request yields when it runs alone, token by token, with memory for everything.
 fn alone(language: Language, request: &Request) -> Completion {
-    without_times(generate(&start(Sizes::LARGE, language, no_hook()), request.clone()).unwrap())
+    let options = EngineOptions { prompt_lookup: false, ..EngineOptions::default() };
+    let service = start_with(Sizes::LARGE, language, no_hook(), &options);
+    without_times(generate(&service, request.clone()).unwrap())
 }
 
 /// All events up to the end.

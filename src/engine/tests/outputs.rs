@@ -1,6 +1,6 @@
 //! What requests yield: text, ids, reasons, counts.
 
-use super::fake::{Language, Sizes, VOCAB_SIZE, alphabet, scrambled, stutter};
+use super::fake::{Language, Sizes, VOCAB_SIZE, alphabet, copying, scrambled, stutter};
 use super::*;
 use crate::engine::{FinishReason, TokenLogprob};
 
@@ -143,6 +143,26 @@ fn without_a_seed_texts_differ() {
     request.sampling.seed = None;
     request.stop.eos_token_ids.clear();
     assert_ne!(alone(scrambled, &request).token_ids, alone(scrambled, &request).token_ids);
+}
+
+#[test]
+fn prompt_lookup_saves_steps_and_changes_nothing() {
+    let prompt: Vec<u32> = (0..120).map(|index| index * index % 29 + 1).collect();
+    let sampled = Sampling { temperature: 0.3, seed: Some(5), ..Sampling::default() };
+    for (sampling, stop_string) in
+        [(Sampling::default(), "never"), (sampled, "never"), (Sampling::default(), "ba")]
+    {
+        let mut request = Request { sampling, logprobs: Some(1), ..greedy(&prompt, 150) };
+        request.stop.eos_token_ids.clear();
+        request.stop.stop_strings = vec![stop_string.into()];
+        let service = start(Sizes::LARGE, copying, no_hook());
+        let completion = without_times(generate(&service, request.clone()).unwrap());
+        assert_eq!(completion, alone(copying, &request));
+        let stats = service.stats();
+        assert_eq!(stats.generated_tokens as usize, completion.usage.completion_tokens);
+        assert!(stats.accepted_tokens > 0 && stats.accepted_tokens <= stats.drafted_tokens, "{stats:?}");
+        assert!(stats.steps < stats.generated_tokens, "{stats:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use super::fake::{Sizes, scrambled};
+use super::fake::{Sizes, copying, scrambled};
 use super::*;
 use crate::engine::FinishReason;
 
@@ -16,7 +16,8 @@ struct Job {
 }
 
 fn job() -> impl Strategy<Value = Job> {
-    (prop::collection::vec(1u32..32, 1..60), 1usize..60, prop::option::of(0u64..9), prop::bool::weighted(0.2))
+    // Few different tokens, so that there is something to copy.
+    (prop::collection::vec(1u32..6, 1..60), 1usize..60, prop::option::of(0u64..9), prop::bool::weighted(0.2))
         .prop_map(|(prompt, max_new_tokens, seed, cancel)| Job {
             request: match seed {
                 None => greedy(&prompt, max_new_tokens),
@@ -39,8 +40,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn requests_do_not_notice_each_other(sizes in sizes(), jobs in prop::collection::vec(job(), 1..16)) {
-        let service = start(sizes, scrambled, no_hook());
+    fn requests_do_not_notice_each_other(
+        sizes in sizes(),
+        language in prop::sample::select(vec![scrambled as Language, copying]),
+        jobs in prop::collection::vec(job(), 1..16),
+    ) {
+        let service = start(sizes, language, no_hook());
         let generations: Vec<_> = jobs.iter().map(|job| submit(&service, job.request.clone())).collect();
         for (generation, job) in generations.iter().zip(&jobs) {
             if job.cancel {
@@ -49,7 +54,7 @@ proptest! {
         }
         for (generation, job) in generations.into_iter().zip(&jobs) {
             let completion = without_times(generation.wait().unwrap());
-            let expected = alone(scrambled, &job.request);
+            let expected = alone(language, &job.request);
             if completion.finish_reason == FinishReason::Cancelled {
                 prop_assert!(job.cancel);
                 prop_assert!(expected.token_ids.starts_with(&completion.token_ids));
