@@ -114,7 +114,8 @@ impl Batch {
         &self.positions
     }
 
-    /// Length for length-dependent RoPE scalings of each query token, `[n]`.
+    /// Length for length-dependent RoPE scalings of each query token, `[n]`: the larger of the prompt's length and the
+    /// token's own. So a token is rotated alike whether it is decoded, verified in a draft or computed again.
     pub fn rope_lens(&self) -> &[u32] {
         &self.rope_lens
     }

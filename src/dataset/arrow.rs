@@ -71,9 +71,8 @@ fn names(schema: &Schema) -> Vec<String> {
 
 fn arrow_error(path: &Path, error: ArrowError) -> Error {
     match error {
-        ArrowError::IoError(_, io) if io.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Error::io("read the dataset", path, io)
-        }
+        // Decompressors report corrupt data as I/O errors, too; the system's have a number.
+        ArrowError::IoError(_, io) if io.raw_os_error().is_some() => Error::io("read the dataset", path, io),
         ArrowError::NotYetImplemented(_) => {
             Error::unsupported("the Arrow file uses something that is not supported")
                 .with_path(path)

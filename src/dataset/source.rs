@@ -68,8 +68,9 @@ fn file(path: &Path) -> Result<DataFile> {
 
 /// The error for a split that is not there.
 pub(super) fn missing_split<S: AsRef<str>>(split: &str, found: &[S]) -> Error {
-    Error::not_found("the dataset lacks a split")
-        .with_expected(format_args!("a split `{split}`"), list(found, "no splits"))
+    let error = Error::not_found("the dataset lacks a split")
+        .with_expected(format_args!("a split `{split}`"), list(found, "no splits"));
+    if found.is_empty() { error } else { error.with_hint("choose one of the dataset's splits with --split") }
 }
 
 /// The names of the files below `root`, relative and with `/`, two directories deep: `default/test/0000.parquet`.
@@ -155,10 +156,10 @@ fn stem(name: &str) -> &str {
     file.rsplit_once('.').map_or(file, |(stem, _)| stem)
 }
 
-/// The split that a file's name stands for; a name that is only a number takes its directory's.
+/// The split that a file's name stands for; one that says nothing takes its directory's.
 fn split_of(name: &str) -> &str {
     let own = stem(name).split('-').next().unwrap_or_default();
-    if !own.is_empty() && !own.bytes().all(|byte| byte.is_ascii_digit()) && own != "part" {
+    if !own.is_empty() && !own.bytes().all(|byte| byte.is_ascii_digit()) && !["data", "part"].contains(&own) {
         return own;
     }
     name.rsplit('/').nth(1).unwrap_or(own)

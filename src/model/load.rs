@@ -6,6 +6,7 @@ use super::llama::Llama;
 use super::lora::LoraAdapter;
 use super::weights::Checkpoint;
 use super::{Decoder, ModelConfig, RandomWeights, TensorSource, WeightSource};
+use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, DType, Device, KvLayout, available_memory, cuda_probe};
 use crate::error::{Error, ErrorKind, Result};
@@ -78,7 +79,10 @@ fn decoder(
     options: &LoadOptions,
 ) -> Result<Box<dyn Decoder>> {
     match options.device {
-        Device::Auto | Device::Cpu => on_backend(ReferenceBackend::new(dtype), config, source, options),
+        Device::Auto | Device::Cpu => {
+            let backend = CpuBackend::new(CpuOptions { dtype, threads: options.threads, isa: None })?;
+            on_backend(backend, config, source, options)
+        }
         Device::Reference => on_backend(ReferenceBackend::new(dtype), config, source, options),
         Device::Cuda(index) => Err(no_cuda(index)),
     }

@@ -116,7 +116,7 @@ impl Running {
             tokens: &self.tokens[self.cached..kv_len],
             kv_len,
             block_table: &self.blocks[..kv_len.div_ceil(BLOCK_SIZE)],
-            rope_len: self.prompt_len.max(kv_len),
+            prompt_len: self.prompt_len,
             logits: LogitsRows::All,
         });
         self.cached = kv_len;

@@ -1,1 +1,319 @@
 //! The CPU backend: blocked, vectorised kernels chosen at run time, on a persistent pool of threads.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `isa`, `simd` | instruction sets, their vector operations, and the one place that dispatches |
+//! | `threads`, `memory` | the pool; aligned memory |
+//! | `format`, `multiply` | packed matrices and the product that linear layers and attention share |
+//! | `weights`, `linear` | linear layers |
+//! | `kv_cache`, `attention` | the paged cache and attention over it |
+//! | `norm`, `rotary`, `silu`, `rows` | the other operations |
+//! | `roofline` | what the machine could do at best, for benchmarks |
+
+mod attention;
+mod format;
+mod isa;
+mod kv_cache;
+mod linear;
+mod memory;
+mod multiply;
+mod norm;
+mod roofline;
+mod rotary;
+mod rows;
+mod silu;
+mod simd;
+mod step;
+mod threads;
+mod weights;
+
+pub use isa::Isa;
+pub use kv_cache::CpuKvCache;
+pub use step::CpuStep;
+pub use weights::PackedLinear;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use self::attention::{Attention, AttentionWorkspace};
+use self::linear::{Linear, input_bytes};
+use self::memory::Buffer;
+use self::norm::RmsNorm;
+use self::rotary::{HeadNorm, RotaryAppend};
+use self::simd::Dispatch;
+use self::threads::ThreadPool;
+use super::{AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles};
+use crate::error::Result;
+
+/// How to run on the CPU.
+#[derive(Debug, Clone)]
+pub struct CpuOptions {
+    /// Element type of weights and KV cache.
+    pub dtype: DType,
+    /// Threads; `None` takes one for each processor that this process may use.
+    pub threads: Option<usize>,
+    /// Instruction set; `None` takes the fastest of this machine.
+    pub isa: Option<Isa>,
+}
+
+/// The CPU with one instruction set and a pool of threads.
+pub struct CpuBackend {
+    dtype: DType,
+    dispatch: Dispatch,
+    pool: ThreadPool,
+    workspace: Mutex<Workspace>,
+}
+
+/// Memory of the operations, kept between calls. Grows only where activations and caches are allocated.
+struct Workspace {
+    /// Inputs of a linear layer.
+    inputs: Buffer<u8>,
+    attention: AttentionWorkspace,
+    /// [`THREAD_SCRATCH`] for each thread.
+    scratch: Buffer<f32>,
+}
+
+/// f32 of scratch memory of one thread.
+const THREAD_SCRATCH: usize = if linear::THREAD_SCRATCH > attention::THREAD_SCRATCH {
+    linear::THREAD_SCRATCH
+} else {
+    attention::THREAD_SCRATCH
+};
+
+/// An activation matrix `[rows, cols]`, row-major f32.
+pub struct CpuActivation {
+    rows: usize,
+    cols: usize,
+    data: Buffer<f32>,
+}
+
+impl CpuActivation {
+    /// All elements, row-major.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    fn rows(&self, rows: usize) -> &[f32] {
+        assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
+        &self.data[..rows * self.cols]
+    }
+
+    fn rows_mut(&mut self, rows: usize) -> &mut [f32] {
+        assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
+        &mut self.data[..rows * self.cols]
+    }
+}
+
+impl CpuBackend {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// `Unsupported` for an instruction set that this machine lacks, `InvalidArgument` for zero threads, `OutOfMemory`.
+    pub fn new(options: CpuOptions) -> Result<Self> {
+        let dispatch = Dispatch::new(options.isa.unwrap_or_else(Isa::detect))?;
+        let pool = ThreadPool::new(options.threads)?;
+        let workspace = Workspace {
+            inputs: Buffer::zeroed(0, "inputs of linear layers")?,
+            attention: AttentionWorkspace::default(),
+            scratch: Buffer::zeroed(pool.num_threads() * THREAD_SCRATCH, "scratch memory")?,
+        };
+        Ok(Self { dtype: options.dtype, dispatch, pool, workspace: Mutex::new(workspace) })
+    }
+
+    /// Instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.dispatch.isa()
+    }
+
+    /// Threads in use.
+    pub fn num_threads(&self) -> usize {
+        self.pool.num_threads()
+    }
+
+    /// Bytes a second that all threads together read from memory at best; takes about a second.
+    pub fn measure_read_bandwidth(&self) -> Result<f64> {
+        roofline::read_bandwidth(self.dispatch, &self.pool)
+    }
+
+    /// Floating-point operations a second (a multiply-add counts two) of all threads together at best, on operands of the
+    /// backend's type that are already in registers and the first-level cache; takes less than a second.
+    pub fn measure_matrix_rate(&self) -> f64 {
+        roofline::matrix_rate(self.dispatch, &self.pool, self.dtype)
+    }
+
+    fn workspace(&self) -> MutexGuard<'_, Workspace> {
+        // Its content means nothing between calls, so a panic of an earlier call cannot have spoiled it.
+        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for CpuBackend {
+    type Linear = PackedLinear;
+    type Vector = Vec<f32>;
+    type Activation = CpuActivation;
+    type KvCache = CpuKvCache;
+    type Step = CpuStep;
+
+    fn describe(&self) -> String {
+        let threads = self.num_threads();
+        format!("cpu ({}, {threads} thread{})", self.isa(), if threads == 1 { "" } else { "s" })
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn load_linear(&self, weights: &[HostTensor<'_>], bias: &[HostTensor<'_>]) -> Result<PackedLinear> {
+        PackedLinear::pack(&self.pool, self.dtype, weights, bias)
+    }
+
+    fn load_vector(&self, weight: &HostTensor<'_>) -> Result<Vec<f32>> {
+        Ok(weight.to_f32())
+    }
+
+    fn alloc_activation(&self, rows: usize, cols: usize) -> Result<CpuActivation> {
+        let data = Buffer::zeroed(rows.saturating_mul(cols), "an activation")?;
+        // Any activation may be a linear layer's input.
+        let bytes = input_bytes(rows, cols);
+        let mut workspace = self.workspace();
+        if workspace.inputs.len() < bytes {
+            workspace.inputs = Buffer::zeroed(bytes, "inputs of linear layers")?;
+        }
+        Ok(CpuActivation { rows, cols, data })
+    }
+
+    fn alloc_kv_cache(&self, layout: &KvLayout) -> Result<CpuKvCache> {
+        let cache = CpuKvCache::new(layout, self.dtype)?;
+        self.workspace().attention.reserve(self.pool.num_threads(), &cache)?;
+        Ok(cache)
+    }
+
+    fn alloc_step(&self, max_tokens: usize) -> Result<CpuStep> {
+        Ok(CpuStep::with_capacity(max_tokens))
+    }
+
+    fn begin_step(&self, step: &mut CpuStep, batch: &Batch, angles: &RopeAngles) -> Result<()> {
+        step.fill(batch, angles);
+        Ok(())
+    }
+
+    fn embed(&self, step: &CpuStep, table: &PackedLinear, out: &mut CpuActivation) -> Result<()> {
+        rows::embed(&self.pool, &step.tokens, table, out.rows_mut(step.tokens.len()));
+        Ok(())
+    }
+
+    fn rms_norm(
+        &self,
+        rows: usize,
+        input: &CpuActivation,
+        weight: &Vec<f32>,
+        eps: f32,
+        out: &mut CpuActivation,
+    ) -> Result<()> {
+        RmsNorm { weight, eps, out: out.rows_mut(rows) }.run(self.dispatch, &self.pool, input.rows(rows));
+        Ok(())
+    }
+
+    fn add_rms_norm(
+        &self,
+        rows: usize,
+        residual: &mut CpuActivation,
+        delta: &CpuActivation,
+        weight: &Vec<f32>,
+        eps: f32,
+        out: &mut CpuActivation,
+    ) -> Result<()> {
+        RmsNorm { weight, eps, out: out.rows_mut(rows) }.run_with_sum(
+            self.dispatch,
+            &self.pool,
+            residual.rows_mut(rows),
+            delta.rows(rows),
+        );
+        Ok(())
+    }
+
+    fn linear(
+        &self,
+        rows: usize,
+        input: &CpuActivation,
+        weight: &PackedLinear,
+        out: &mut CpuActivation,
+    ) -> Result<()> {
+        let workspace = &mut *self.workspace();
+        Linear {
+            rows,
+            input: input.rows(rows),
+            weight,
+            out: out.rows_mut(rows),
+            packed: &mut workspace.inputs,
+            scratch: &mut workspace.scratch,
+        }
+        .run(self.dispatch, &self.pool);
+        Ok(())
+    }
+
+    fn rotary_append(
+        &self,
+        step: &CpuStep,
+        layer: usize,
+        heads: &HeadLayout,
+        norm: Option<QkNorm<'_, Vec<f32>>>,
+        qkv: &mut CpuActivation,
+        cache: &mut CpuKvCache,
+    ) -> Result<()> {
+        let norm = norm.map(|norm| HeadNorm { q: norm.q, k: norm.k, eps: norm.eps });
+        let qkv = qkv.rows_mut(step.tokens.len());
+        RotaryAppend { step, layer, heads, norm, qkv, cache }.run(self.dispatch, &self.pool);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        step: &CpuStep,
+        layer: usize,
+        heads: &HeadLayout,
+        params: &AttentionParams,
+        qkv: &CpuActivation,
+        cache: &CpuKvCache,
+        out: &mut CpuActivation,
+    ) -> Result<()> {
+        let rows = step.tokens.len();
+        let workspace = &mut *self.workspace();
+        Attention {
+            step,
+            layer,
+            heads,
+            params,
+            qkv: qkv.rows(rows),
+            cache,
+            out: out.rows_mut(rows),
+            workspace: &mut workspace.attention,
+            scratch: &mut workspace.scratch,
+        }
+        .run(self.dispatch, &self.pool);
+        Ok(())
+    }
+
+    fn silu_mul(&self, rows: usize, gate_up: &CpuActivation, out: &mut CpuActivation) -> Result<()> {
+        silu::silu_mul(self.dispatch, &self.pool, out.cols, gate_up.rows(rows), out.rows_mut(rows));
+        Ok(())
+    }
+
+    fn gather_logits_rows(
+        &self,
+        step: &CpuStep,
+        input: &CpuActivation,
+        out: &mut CpuActivation,
+    ) -> Result<()> {
+        assert_eq!(input.cols, out.cols, "input and output of the gather");
+        let out = out.rows_mut(step.logits_rows.len());
+        rows::gather(&step.logits_rows, input.cols, input.rows(step.tokens.len()), out);
+        Ok(())
+    }
+
+    fn read<'a>(&self, rows: usize, activation: &'a mut CpuActivation) -> Result<&'a [f32]> {
+        Ok(activation.rows(rows))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::model::WeightSource;
+use crate::model::{TensorSource, WeightSource};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch/lora").join(name)

@@ -122,7 +122,11 @@ fn run_stages(
     cancel.check()?;
     let decoder = model::load(&model_dir, &config.load_options(adapter_dir)?)?;
     let eos_token_ids = tokenizer.special_tokens().eos.clone();
-    let engine = Engine::start(decoder, tokenizer, &EngineOptions { max_sequences: config.batch_size })?;
+    let engine = Engine::start(
+        decoder,
+        tokenizer,
+        &EngineOptions { max_sequences: config.batch_size, ..EngineOptions::default() },
+    )?;
     let options = GenerateOptions {
         recorded_model: name.recorded_model(),
         sampling: config.sampling(),

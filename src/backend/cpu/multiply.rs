@@ -1,0 +1,162 @@
+//! The matrix product that linear layers and attention share: a few rows of inputs times one packed block.
+//!
+//! Every element of the result is one chain of multiply-adds over k in ascending order, whatever the tile it is computed
+//! in. So a row's result does not depend on how many rows are multiplied with it.
+
+use super::format::Format;
+use super::simd::{Kernel, Simd};
+
+/// Elements between the starts of two input rows, and the most k of one product.
+///
+/// Being a constant it lets one pointer address all rows of a tile. Of 256 the inputs of a tile and the packed block of
+/// a weight panel lie in the first-level cache together.
+pub const INPUT_STRIDE: usize = 256;
+
+/// Width of a packed block is a multiple of this.
+pub const COLUMN_ALIGNMENT: usize = 16;
+
+/// Bytes ahead of the current row pair that are fetched while few rows are multiplied: memory, not arithmetic, is the
+/// limit then, and hardware prefetchers stop at page boundaries.
+const PREFETCH_DISTANCE: usize = 2048;
+
+/// `acc[rows, width] (+)= inputs[rows, 2 · pairs] · block[2 · pairs, width]`.
+#[derive(Clone, Copy)]
+pub struct Multiply<F: Format> {
+    /// Rows of the product.
+    pub rows: usize,
+    /// Columns of the product, a multiple of [`COLUMN_ALIGNMENT`].
+    pub width: usize,
+    /// Pairs along k, at most `INPUT_STRIDE / 2`.
+    pub pairs: usize,
+    /// Row-major, rows [`INPUT_STRIDE`] apart.
+    pub inputs: *const F::Input,
+    /// A packed matrix of `block_width` columns (see [`super::format`]); the product takes the first `width`.
+    pub block: *const u8,
+    /// Columns of the packed matrix.
+    pub block_width: usize,
+    /// Row-major, rows `acc_stride` apart.
+    pub acc: *mut f32,
+    /// Elements between the starts of two rows of `acc`.
+    pub acc_stride: usize,
+    /// Add to what is in `acc`, or overwrite it.
+    pub accumulate: bool,
+}
+
+impl<F: Format> Multiply<F> {
+    /// Computes.
+    ///
+    /// # Safety
+    /// Inputs and block are readable and `acc` is writable in the extents stated at the fields, and no other thread
+    /// writes any of them.
+    #[inline(always)]
+    pub unsafe fn run<S: Simd>(self, simd: S) {
+        debug_assert!(self.width.is_multiple_of(COLUMN_ALIGNMENT) && self.width <= self.block_width);
+        debug_assert!(2 * self.pairs <= INPUT_STRIDE);
+        simd.call(MultiplyKernel(self));
+    }
+}
+
+/// Made by [`Multiply::run`] alone, whose caller vouches for the pointers.
+struct MultiplyKernel<F: Format>(Multiply<F>);
+
+impl<F: Format> Kernel for MultiplyKernel<F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let job = self.0;
+        let mut column = 0;
+        while column < job.width {
+            // With eight lanes a strip of 32 columns leaves registers for one row only.
+            let wide = job.width - column >= 32 && (S::LANES == 16 || job.rows == 1);
+            // SAFETY: `column` plus the strip's columns is at most `width`; for the rest the caller of Multiply::run vouches.
+            unsafe {
+                match (S::LANES, wide) {
+                    (16, true) => strip::<S, F, 2>(simd, &job, column),
+                    (16, false) => strip::<S, F, 1>(simd, &job, column),
+                    (_, true) => {
+                        tile::<S, F, 1, 4>(simd, &job, 0, column);
+                    }
+                    (_, false) => strip::<S, F, 2>(simd, &job, column),
+                }
+            }
+            column += if wide { 32 } else { 16 };
+        }
+    }
+}
+
+/// All rows of `VECTORS` vectors of columns.
+#[inline(always)]
+unsafe fn strip<S: Simd, F: Format, const VECTORS: usize>(simd: S, job: &Multiply<F>, column: usize) {
+    let most = F::tile_rows::<S>();
+    let mut row = 0;
+    while row < job.rows {
+        let left = job.rows - row;
+        // SAFETY: `row` plus the tile's rows is at most `rows`; the columns are the caller's promise.
+        unsafe {
+            row += if most >= 14 && left >= 14 {
+                tile::<S, F, 14, VECTORS>(simd, job, row, column)
+            } else if most >= 12 && left >= 12 {
+                tile::<S, F, 12, VECTORS>(simd, job, row, column)
+            } else if most >= 8 && left >= 8 {
+                tile::<S, F, 8, VECTORS>(simd, job, row, column)
+            } else if most >= 4 && left >= 4 {
+                tile::<S, F, 4, VECTORS>(simd, job, row, column)
+            } else if left >= 2 {
+                tile::<S, F, 2, VECTORS>(simd, job, row, column)
+            } else {
+                tile::<S, F, 1, VECTORS>(simd, job, row, column)
+            };
+        }
+    }
+}
+
+/// `ROWS` rows of `VECTORS` vectors of columns, all accumulators in registers; returns `ROWS`.
+#[inline(always)]
+unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    job: &Multiply<F>,
+    row: usize,
+    column: usize,
+) -> usize {
+    // SAFETY: rows and columns lie within the job's extents by the caller's promise; every pointer below is the job's
+    // plus an offset within them, except the one that is only prefetched.
+    unsafe {
+        let acc = job.acc.add(row * job.acc_stride + column);
+        let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+        if job.accumulate {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = simd.load(acc.add(r * job.acc_stride + v * S::LANES));
+                }
+            }
+        }
+        let pair_bytes = 2 * job.block_width * F::DTYPE.size();
+        let mut row_pair = job.block;
+        let mut input = job.inputs.add(row * INPUT_STRIDE);
+        for _ in 0..job.pairs {
+            let mut columns = [F::load(simd, row_pair, job.block_width, column); VECTORS];
+            for (v, columns) in columns.iter_mut().enumerate().skip(1) {
+                *columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
+            }
+            if ROWS <= 4 {
+                let ahead = row_pair.wrapping_add(PREFETCH_DISTANCE);
+                simd.prefetch(ahead);
+                simd.prefetch(ahead.wrapping_add(64));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (sum, columns) in sums.iter_mut().zip(&columns) {
+                    *sum = F::dot(simd, *sum, input.add(r * INPUT_STRIDE), *columns);
+                }
+            }
+            input = input.add(2);
+            row_pair = row_pair.add(pair_bytes);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                simd.store(acc.add(r * job.acc_stride + v * S::LANES), *sum);
+            }
+        }
+    }
+    ROWS
+}
