@@ -176,6 +176,16 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What was expected, when that was stated.
+    pub fn expected(&self) -> Option<&str> {
+        self.0.expected.as_deref()
+    }
+
+    /// What was found instead.
+    pub fn got(&self) -> Option<&str> {
+        self.0.got.as_deref()
+    }
+
     /// Every line of the cause chain below this error, outermost first.
     pub fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Batch, BatchEntry, DType, Device, LogitsRows};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::{Decoder, LoadOptions, ModelConfig, load, load_random};
 
 /// What to measure.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BenchConfig {
     /// A model directory.

@@ -1,3 +1,53 @@
-//! `swebench-cli`: a small consumer of the C ABI.
+//! `swebench-cli`: runs models on SWE-bench. Everything that it does goes through the library's C ABI.
+
+// Links the library; its functions are declared in `bindings/rust/sys.rs` alone.
 use swebench_infer as _;
-fn main() {}
+
+#[path = "../../../bindings/rust/mod.rs"]
+mod swebench;
+
+mod args;
+mod bench;
+mod completions;
+mod exit;
+mod extract_diff;
+mod follow;
+mod info;
+mod interrupt;
+mod output;
+mod progress;
+mod run_llama;
+mod talk;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use args::{Cli, Command, hyphenate};
+use exit::{Exit, Failure};
+use talk::Talk;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(std::env::args_os().map(hyphenate));
+    let talk = Arc::new(Talk::new(cli.log_format, cli.verbosity()));
+    match run(cli.command, &talk) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            talk.failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(command: Command, talk: &Arc<Talk>) -> Result<Exit, Failure> {
+    swebench::init()?;
+    Talk::receive_log_lines(talk)?;
+    match command {
+        Command::RunLlama(args) => run_llama::run(&args, talk),
+        Command::ExtractDiff(args) => extract_diff::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::Bench(args) => bench::run(&args, talk),
+        Command::Completions(args) => completions::run(&args),
+    }
+}

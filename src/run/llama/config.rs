@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{DType, Device};
@@ -16,7 +17,7 @@ const REPETITION_DISTINCT: usize = 10;
 
 /// A run of a local model over a dataset. Keys that are left out have the values of [`RunLlamaConfig::default`], which are
 /// the reference's where it has them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunLlamaConfig {
     /// Directory or hub name of the model. Required.

@@ -1,0 +1,127 @@
+//! Progress of a run: a bar on a terminal, a line for each instance elsewhere.
+
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressStyle;
+use serde_json::Value;
+
+use crate::swebench::Level;
+use crate::talk::Talk;
+
+/// Turns a run's events into what the user sees.
+pub(crate) struct Progress<'a> {
+    talk: &'a Talk,
+    total: u64,
+    done: u64,
+    failed: u64,
+    rate: Rate,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(talk: &'a Talk) -> Self {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            talk.bar().set_style(style);
+        }
+        talk.bar().set_message("opening dataset and model");
+        talk.bar().enable_steady_tick(Duration::from_millis(120));
+        Self { talk, total: 0, done: 0, failed: 0, rate: Rate::default() }
+    }
+
+    /// The instances are known.
+    pub(crate) fn started(&mut self, event: &Value) {
+        let count = |key: &str| event[key].as_u64().unwrap_or(0);
+        self.total = count("total");
+        self.done = count("already_done");
+        let template = "{bar:30} {pos}/{len} {msg} · {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.talk.bar().set_style(style);
+        }
+        self.talk.bar().set_length(self.total);
+        // Without this, instances of earlier runs would count as done at lightning speed.
+        self.talk.bar().set_position(self.done);
+        self.talk.bar().reset_eta();
+        self.talk.bar().set_message("loading the model");
+        let text = format!(
+            "{} instances: {} done before, {} to do, {} left out by length",
+            self.total,
+            self.done,
+            self.total.saturating_sub(self.done),
+            count("skipped"),
+        );
+        self.talk.say(Level::Info, &text, event);
+    }
+
+    /// Tokens so far.
+    pub(crate) fn progressed(&mut self, event: &Value) {
+        let count = |key: &str| event[key].as_u64().unwrap_or(0);
+        let tokens = self.rate.update(count("completion_tokens"), Instant::now());
+        let prompts = count("prompt_tokens");
+        let message = match tokens {
+            Some(rate) => format!("· {} failed · {rate:.1} tokens/s", self.failed),
+            None => format!("· {} failed · {prompts} prompt tokens", self.failed),
+        };
+        self.talk.bar().set_message(message);
+    }
+
+    /// An instance is in the file.
+    pub(crate) fn finished(&mut self, event: &Value) {
+        self.done += 1;
+        self.talk.bar().set_position(self.done);
+        let id = event["instance_id"].as_str().unwrap_or_default();
+        let tokens = event["completion_tokens"].as_u64().unwrap_or(0);
+        let place = format!("[{}/{}] {id}", self.done, self.total);
+        match event["error"].as_str() {
+            Some(error) => {
+                self.failed += 1;
+                self.talk.say(Level::Warn, &format!("{place}: failed: {error}"), event);
+            }
+            None if self.talk.shows_bar() => {}
+            None => {
+                let reason = event["finish_reason"].as_str().unwrap_or("stop");
+                self.talk.news(&format!("{place}: {tokens} tokens, {reason}"), event);
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn end(&self) {
+        self.talk.bar().finish_and_clear();
+    }
+}
+
+/// Tokens a second, averaged over the last seconds.
+#[derive(Debug, Default)]
+struct Rate {
+    since: Option<(Instant, u64)>,
+    current: Option<f64>,
+}
+
+impl Rate {
+    const WINDOW: Duration = Duration::from_secs(2);
+
+    fn update(&mut self, tokens: u64, now: Instant) -> Option<f64> {
+        let (start, before) = *self.since.get_or_insert((now, tokens));
+        let elapsed = now.duration_since(start);
+        if elapsed >= Self::WINDOW {
+            self.current = Some(tokens.saturating_sub(before) as f64 / elapsed.as_secs_f64());
+            self.since = Some((now, tokens));
+        }
+        self.current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut rate = Rate::default();
+        assert_eq!(rate.update(0, at(0)), None);
+        assert_eq!(rate.update(10, at(1)), None);
+        assert_eq!(rate.update(40, at(2)), Some(20.0));
+        assert_eq!(rate.update(44, at(6)), Some(1.0));
+    }
+}

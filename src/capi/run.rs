@@ -1,0 +1,90 @@
+//! Runs: a model over a dataset, and benchmarks.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::boundary::{OK, Out, enter};
+use super::config::parse;
+use super::error::ErrorObject;
+use super::event::{
+    Event, SWEBENCH_EVENT_INSTANCE, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_ROW, SWEBENCH_EVENT_STARTED,
+    SWEBENCH_EVENT_WARNING,
+};
+use super::job::{Job, Reporter};
+use super::text::Str;
+use crate::error::{Error, Result};
+use crate::run::bench::{self, BenchConfig};
+use crate::run::llama::{self, RunEvent, RunLlamaConfig};
+
+/// Starts a run of a local model over a dataset: one line per instance in a predictions file that the harness reads.
+///
+/// `config_json` is a configuration of kind "run-llama". Events: STARTED, PROGRESS several times a second, INSTANCE
+/// when a prediction is on disk, WARNING, and FINISHED with counts, the file, and `interrupted`. A cancelled run ends with
+/// FINISHED, too; the same configuration continues it, and no finished instance is done twice. Two processes on one file:
+/// SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_llama_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    enter(error, || {
+        // SAFETY: text and output are valid by contract.
+        let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
+        let config: RunLlamaConfig = parse(config_json)?;
+        out.write_boxed(Job::start(move |reporter| run_llama(&config, reporter))?);
+        OK
+    })
+}
+
+/// Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
+///
+/// Events: ROW for every test, FINISHED with all rows, the backend, and the memory rate measured in the same run. Rates are
+/// tokens per second. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_bench_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    enter(error, || {
+        // SAFETY: text and output are valid by contract.
+        let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
+        let config: BenchConfig = parse(config_json)?;
+        out.write_boxed(Job::start(move |reporter| run_bench(&config, reporter))?);
+        OK
+    })
+}
+
+fn run_llama(config: &RunLlamaConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: RunEvent| {
+        let kind = match &event {
+            RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            RunEvent::Progress { .. } => SWEBENCH_EVENT_PROGRESS,
+            RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+            // The summary is the job's result.
+            RunEvent::Finished(_) => return,
+        };
+        // Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.
+        match to_json(&event) {
+            Ok(json) => reporter.report(Event::json(kind, &json)),
+            Err(error) => log::warn!("an event of the run was lost: {error}"),
+        }
+    };
+    to_json(&llama::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_bench(config: &BenchConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_row = |row: &bench::BenchRow| {
+        if let Ok(json) = to_json(row) {
+            reporter.report(Event::json(SWEBENCH_EVENT_ROW, &json));
+        }
+    };
+    to_json(&bench::run(config, reporter.cancel, &mut on_row)?)
+}
+
+fn to_json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value)
+        .map_err(|source| Error::internal("a report has no JSON form").with_source(source))
+}
