@@ -1,16 +1,15 @@
 //! The index of a sharded checkpoint: which file holds which tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
 
+use super::mapped::MappedFile;
 use crate::error::{Error, Result};
 
 /// The largest index that is read; the index of a thousand tensors has 100 KB.
-const MAX_INDEX_LEN: u64 = 256 << 20;
+const MAX_INDEX_LEN: usize = 64 << 20;
 
 /// `model.safetensors.index.json` or `pytorch_model.bin.index.json`.
 #[derive(Deserialize)]
@@ -25,10 +24,13 @@ impl ShardIndex {
     /// # Errors
     /// `InvalidData` when it is not valid JSON, lists nothing, or names a shard outside its directory.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io("open", path, error))?;
-        let mut text = Vec::new();
-        file.take(MAX_INDEX_LEN).read_to_end(&mut text).map_err(|error| Error::io("read", path, error))?;
-        let index: Self = serde_json::from_slice(&text).map_err(|error| {
+        let file = MappedFile::open(path)?;
+        if file.bytes().len() > MAX_INDEX_LEN {
+            return Err(Error::invalid_data("the index of a sharded checkpoint is too large")
+                .with_path(path)
+                .with_expected(format_args!("at most {MAX_INDEX_LEN} bytes"), file.bytes().len()));
+        }
+        let index: Self = serde_json::from_slice(file.bytes()).map_err(|error| {
             Error::invalid_data("the index of a sharded checkpoint is not valid")
                 .with_path(path)
                 .with_source(error)

@@ -62,6 +62,9 @@ impl MappedFile {
     /// the disk fails.
     #[cfg(target_os = "linux")]
     pub(super) fn populate(&self, range: Range<usize>) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
         match self.map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len()) {
             // Before Linux 5.14 the advice is unknown, and pages come one fault at a time.
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => {

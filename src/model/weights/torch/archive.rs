@@ -1,8 +1,9 @@
 //! The directory of a zip archive whose entries are stored, so that they can be used where they are mapped
 //! (APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3).
 //!
-//! `zip` reserves memory for as many entries as the archive claims, which aborts the process on a crafted file; here every
-//! count and offset is checked against the file, and nothing is ever decompressed.
+//! The `zip` crate reserves memory for all the entries that fit a file of the archive's length, so that a sparse file of a
+//! few kilobytes aborts the process. Here memory grows with the entries that are there, every offset is checked against
+//! the file, and nothing is ever decompressed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -47,7 +48,8 @@ impl<'a> Archive<'a> {
             return Err(Error::invalid_data("the zip directory is shorter than its entries")
                 .with_expected(format_args!("at most {} entries", directory.len() / CENTRAL_LEN), count));
         }
-        let mut entries = HashMap::with_capacity(count);
+        // Not reserved beforehand: the directory may be a hole of a sparse file.
+        let mut entries = HashMap::new();
         for _ in 0..count {
             let (header, rest) = CentralHeader::read(directory)?;
             directory = rest;
