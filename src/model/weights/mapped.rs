@@ -11,10 +11,6 @@ use crate::error::{Error, Result};
 /// The start of the text that `git` without LFS leaves in place of a large file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Bytes after a tensor that the kernel is asked to read while the caller is still busy with the tensor.
-#[cfg(target_os = "linux")]
-const READ_AHEAD: usize = 64 << 20;
-
 /// A mapped file that is not empty.
 pub(super) struct MappedFile {
     path: PathBuf,
@@ -59,7 +55,7 @@ impl MappedFile {
         &self.map
     }
 
-    /// Reads `range` in one go rather than one page fault at a time, and has the kernel read on behind it.
+    /// Reads `range` in one go rather than one page fault at a time.
     ///
     /// # Errors
     /// `Io` when the kernel cannot read it, which a later access would turn into a signal: the file was truncated, or
@@ -69,9 +65,6 @@ impl MappedFile {
         if range.is_empty() {
             return Ok(());
         }
-        // A hint, so that its failure is of no interest: populating alone waits for the disk every 128 KiB.
-        let ahead = range.end.saturating_add(READ_AHEAD).min(self.map.len()).saturating_sub(range.start);
-        let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, ahead);
         match self.map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len()) {
             // Before Linux 5.14 the advice is unknown, and pages come one fault at a time.
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => {
