@@ -18,6 +18,8 @@ const MAX_BLOCK_ROWS: usize = 280;
 const MAX_ITEM_PANELS: usize = 4;
 /// Rows from which on a work item takes several panels; below, the inputs are in the cache anyway.
 const MANY_ROWS: usize = 32;
+/// Bytes of a panel that are fetched ahead of their use.
+const PREFETCH_DISTANCE: usize = 2048;
 /// Block boundaries are multiples of this, so that only the last block has tiles that are not full.
 const ROW_GRANULE: usize = 14;
 
@@ -177,6 +179,7 @@ fn multiply_item<S: Simd, F: Format>(simd: S, item: Item<'_>) {
                     inputs,
                     block: panel.as_ptr(),
                     block_width: PANEL_WIDTH,
+                    prefetch: panel.as_ptr().wrapping_add(PREFETCH_DISTANCE),
                     acc: acc.as_mut_ptr(),
                     acc_stride: PANEL_WIDTH,
                     accumulate: k > 0,

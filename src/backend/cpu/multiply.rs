@@ -15,10 +15,6 @@ pub const INPUT_STRIDE: usize = 256;
 /// Width of a packed block is a multiple of this.
 pub const COLUMN_ALIGNMENT: usize = 16;
 
-/// Bytes ahead of the current row pair that are fetched while few rows are multiplied: memory, not arithmetic, is the
-/// limit then, and hardware prefetchers stop at page boundaries.
-const PREFETCH_DISTANCE: usize = 2048;
-
 /// `acc[rows, width] (+)= inputs[rows, 2 · pairs] · block[2 · pairs, width]`.
 #[derive(Clone, Copy)]
 pub struct Multiply<F: Format> {
@@ -34,6 +30,9 @@ pub struct Multiply<F: Format> {
     pub block: *const u8,
     /// Columns of the packed matrix.
     pub block_width: usize,
+    /// Memory that will be read next, fetched into the cache at the pace at which the block is read. Hardware does so for
+    /// one stream, but stops at page boundaries. Need not be valid.
+    pub prefetch: *const u8,
     /// Row-major, rows `acc_stride` apart.
     pub acc: *mut f32,
     /// Elements between the starts of two rows of `acc`.
@@ -67,16 +66,15 @@ impl<F: Format> Kernel for MultiplyKernel<F> {
         let job = self.0;
         let mut column = 0;
         while column < job.width {
-            // With eight lanes a strip of 32 columns leaves registers for one row only.
-            let wide = job.width - column >= 32 && (S::LANES == 16 || job.rows == 1);
+            // With eight lanes a strip of 32 columns leaves registers for two rows only.
+            let wide = job.width - column >= 32 && (S::LANES == 16 || job.rows <= 2);
             // SAFETY: `column` plus the strip's columns is at most `width`; for the rest the caller of Multiply::run vouches.
             unsafe {
                 match (S::LANES, wide) {
                     (16, true) => strip::<S, F, 2>(simd, &job, column),
                     (16, false) => strip::<S, F, 1>(simd, &job, column),
-                    (_, true) => {
-                        tile::<S, F, 1, 4>(simd, &job, 0, column);
-                    }
+                    (_, true) if job.rows == 1 => tile::<S, F, 1, 4>(simd, &job, 0, column),
+                    (_, true) => tile::<S, F, 2, 4>(simd, &job, 0, column),
                     (_, false) => strip::<S, F, 2>(simd, &job, column),
                 }
             }
@@ -85,40 +83,40 @@ impl<F: Format> Kernel for MultiplyKernel<F> {
     }
 }
 
-/// All rows of `VECTORS` vectors of columns.
+/// All rows of `VECTORS` vectors of columns, in as few register tiles as there can be, of even height: a tile of a few
+/// rows has too few independent sums to hide the latency of a multiply-add.
 #[inline(always)]
 unsafe fn strip<S: Simd, F: Format, const VECTORS: usize>(simd: S, job: &Multiply<F>, column: usize) {
-    let most = F::tile_rows::<S>();
+    /// Calls the tile of the height `$rows`, for each height up to the largest of the format.
+    macro_rules! tile_of_height {
+        ($rows:expr, $row:expr; $($height:literal)*) => {
+            match $rows {
+                // SAFETY: `row` plus the tile's rows is at most `rows`; the columns are the caller's promise.
+                $($height if $height <= F::tile_rows::<S>() => unsafe {
+                    tile::<S, F, $height, VECTORS>(simd, job, $row, column)
+                },)*
+                rows => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    let mut tiles = job.rows.div_ceil(F::tile_rows::<S>());
     let mut row = 0;
     while row < job.rows {
-        let left = job.rows - row;
-        // SAFETY: `row` plus the tile's rows is at most `rows`; the columns are the caller's promise.
-        unsafe {
-            row += if most >= 14 && left >= 14 {
-                tile::<S, F, 14, VECTORS>(simd, job, row, column)
-            } else if most >= 12 && left >= 12 {
-                tile::<S, F, 12, VECTORS>(simd, job, row, column)
-            } else if most >= 8 && left >= 8 {
-                tile::<S, F, 8, VECTORS>(simd, job, row, column)
-            } else if most >= 4 && left >= 4 {
-                tile::<S, F, 4, VECTORS>(simd, job, row, column)
-            } else if left >= 2 {
-                tile::<S, F, 2, VECTORS>(simd, job, row, column)
-            } else {
-                tile::<S, F, 1, VECTORS>(simd, job, row, column)
-            };
-        }
+        let rows = (job.rows - row).div_ceil(tiles);
+        tile_of_height!(rows, row; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        row += rows;
+        tiles -= 1;
     }
 }
 
-/// `ROWS` rows of `VECTORS` vectors of columns, all accumulators in registers; returns `ROWS`.
+/// `ROWS` rows of `VECTORS` vectors of columns, all accumulators in registers.
 #[inline(always)]
 unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     job: &Multiply<F>,
     row: usize,
     column: usize,
-) -> usize {
+) {
     // SAFETY: rows and columns lie within the job's extents by the caller's promise; every pointer below is the job's
     // plus an offset within them, except the one that is only prefetched.
     unsafe {
@@ -133,20 +131,29 @@ unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
         }
         let pair_bytes = 2 * job.block_width * F::DTYPE.size();
         let mut row_pair = job.block;
+        let mut prefetch = job.prefetch;
         let mut input = job.inputs.add(row * INPUT_STRIDE);
         for _ in 0..job.pairs {
-            let mut columns = [F::load(simd, row_pair, job.block_width, column); VECTORS];
-            for (v, columns) in columns.iter_mut().enumerate().skip(1) {
-                *columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
-            }
-            if ROWS <= 4 {
-                let ahead = row_pair.wrapping_add(PREFETCH_DISTANCE);
-                simd.prefetch(ahead);
-                simd.prefetch(ahead.wrapping_add(64));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (sum, columns) in sums.iter_mut().zip(&columns) {
-                    *sum = F::dot(simd, *sum, input.add(r * INPUT_STRIDE), *columns);
+            simd.prefetch(prefetch);
+            simd.prefetch(prefetch.wrapping_add(64));
+            prefetch = prefetch.wrapping_add(pair_bytes);
+            if ROWS <= VECTORS {
+                // Few registers of inputs, one vector of columns at a time.
+                for v in 0..VECTORS {
+                    let columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        sums[v] = F::dot(simd, sums[v], input.add(r * INPUT_STRIDE), columns);
+                    }
+                }
+            } else {
+                let mut columns = [F::load(simd, row_pair, job.block_width, column); VECTORS];
+                for (v, columns) in columns.iter_mut().enumerate().skip(1) {
+                    *columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (sum, columns) in sums.iter_mut().zip(&columns) {
+                        *sum = F::dot(simd, *sum, input.add(r * INPUT_STRIDE), *columns);
+                    }
                 }
             }
             input = input.add(2);
@@ -158,5 +165,4 @@ unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
             }
         }
     }
-    ROWS
 }

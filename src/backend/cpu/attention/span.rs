@@ -107,6 +107,7 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
         let physical = shared.step.block_tables[job.tile.sequence.first_block + block] as usize;
         cache.block(shared.layer, physical, job.tile.kv_head)
     };
+    let next = |block: usize| (block + 1).min(blocks.end - 1);
     for block in blocks.clone() {
         // SAFETY: the keys are a packed matrix [head_dim, key_width]; the span's last block ends within SCORE_STRIDE.
         unsafe {
@@ -117,6 +118,7 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
                 inputs: queries,
                 block: kv_block(block).keys,
                 block_width: cache.key_width(),
+                prefetch: kv_block(next(block)).keys,
                 acc: scores.add(block * block_size - span_start),
                 acc_stride: SCORE_STRIDE,
                 accumulate: false,
@@ -162,6 +164,7 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
                 inputs: probabilities.add(block * block_size - span_start),
                 block: kv_block(block).values,
                 block_width: value_width,
+                prefetch: kv_block(next(block)).values,
                 acc: job.partial.values.as_mut_ptr(),
                 acc_stride: value_width,
                 accumulate: block > blocks.start,
@@ -177,20 +180,25 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
 /// `scores.len()`, a multiple of `LANES`, inputs are writable.
 #[inline(always)]
 unsafe fn softmax<S: Simd, F: Format>(simd: S, scores: &[f32], scale: f32, to: *mut F::Input) -> (f32, f32) {
+    /// Independent maxima, to hide the latency of a comparison.
+    const CHAINS: usize = 4;
     // SAFETY: i + LANES <= scores.len(), and the caller's promise.
     unsafe {
         let from = scores.as_ptr();
-        let mut max = simd.splat(f32::NEG_INFINITY);
-        for i in (0..scores.len()).step_by(S::LANES) {
-            max = simd.max(simd.load(from.add(i)), max);
+        let mut maxima = [simd.splat(f32::NEG_INFINITY); CHAINS];
+        for (i, chunk) in scores.chunks_exact(S::LANES).enumerate() {
+            let max = &mut maxima[i % CHAINS];
+            *max = simd.max(simd.load(chunk.as_ptr()), *max);
         }
+        let max = simd.max(simd.max(maxima[0], maxima[1]), simd.max(maxima[2], maxima[3]));
         let max = simd.reduce_max(max);
         // All scores are NaN or -inf: the NaNs show in the sum, and -inf - -inf is avoided.
         let max = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let factor = scale * std::f32::consts::LOG2_E;
+        let (factors, offset) = (simd.splat(factor), simd.splat(-max * factor));
         let mut sum = simd.splat(0.0);
         for i in (0..scores.len()).step_by(S::LANES) {
-            let x = simd.mul(simd.sub(simd.load(from.add(i)), simd.splat(max)), simd.splat(scale));
-            let p = math::exp(simd, x);
+            let p = math::exp2_nonpositive(simd, simd.mul_add(simd.load(from.add(i)), factors, offset));
             sum = simd.add(sum, p);
             F::store_input(simd, to.add(i), p);
         }

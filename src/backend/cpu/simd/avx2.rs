@@ -33,7 +33,7 @@ impl Simd for Avx2 {
 
     const LANES: usize = 8;
     const HAS_DOT_BF16: bool = false;
-    const TILE_ROWS_WIDE: usize = 4;
+    const TILE_ROWS_WIDE: usize = 6;
     const TILE_ROWS_DOT: usize = 4;
 
     #[inline(always)]

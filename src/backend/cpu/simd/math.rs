@@ -28,3 +28,20 @@ pub fn silu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     let denominator = simd.add(simd.splat(1.0), exp(simd, simd.sub(simd.splat(0.0), x)));
     simd.div(x, denominator)
 }
+
+/// `2^x` for `x` up to about 0, exactly 0 below -150, NaN for NaN; relative error of at most 3e-7.
+#[inline(always)]
+pub fn exp2_nonpositive<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    // The constant comes first so that a NaN in `x` survives.
+    let x = simd.max(simd.splat(-160.0), x);
+    let n = simd.round(x);
+    let f = simd.sub(x, n);
+    // 2^f = 1 + f · p(f), with p interpolated at the Chebyshev nodes of -0.5..=0.5.
+    let p = simd.splat(1.339_086_7e-3);
+    let p = simd.mul_add(p, f, simd.splat(9.666_374e-3));
+    let p = simd.mul_add(p, f, simd.splat(5.550_357e-2));
+    let p = simd.mul_add(p, f, simd.splat(0.240_223_48));
+    let p = simd.mul_add(p, f, simd.splat(std::f32::consts::LN_2));
+    let p = simd.mul_add(p, f, simd.splat(1.0));
+    simd.scale_exp2(p, n)
+}
