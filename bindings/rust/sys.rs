@@ -1,4 +1,4 @@
-//! The C declarations of `include/swebench_infer.h`, as bindgen writes them; `tests/capi/sys.rs` compares the two.
+//! The C declarations of `include/swebench_infer.h`, in Rust; `tests/capi/declarations.rs` compares the two.
 
 #![allow(non_camel_case_types, missing_docs, reason = "the header documents them, under these names")]
 

@@ -9,6 +9,7 @@ use super::boundary::{OK, Out, enter, enter_infallible, report};
 use super::buf::Buf;
 use super::error::ErrorObject;
 use super::{job, log, status};
+use crate::backend::cpu::Isa;
 use crate::backend::cuda_probe;
 use crate::error::{Error, Result};
 
@@ -79,7 +80,7 @@ pub unsafe extern "C" fn swebench_capabilities(out: *mut Buf, error: *mut *mut E
             "version": env!("CARGO_PKG_VERSION"),
             "abi_version": SWEBENCH_ABI_VERSION,
             "backends": [
-                {"name": "cpu", "threads": threads(), "available": true},
+                {"name": "cpu", "isa": Isa::detect().name(), "threads": threads(), "available": true},
                 {"name": "reference", "available": true},
                 cuda,
             ],
