@@ -10,7 +10,6 @@ use super::buf::Buf;
 use super::error::ErrorObject;
 use super::{job, log, status};
 use crate::backend::cpu::Isa;
-use crate::backend::cpu::Isa;
 use crate::backend::cuda_probe;
 use crate::error::{Error, Result};
 

@@ -54,7 +54,6 @@ fn availability(backend: &Value) -> String {
     if backend["available"].as_bool() == Some(true) {
         parts.push("available".to_owned());
         parts.extend(backend["isa"].as_str().map(str::to_owned));
-        parts.extend(backend["isa"].as_str().map(str::to_owned));
         parts.extend(backend["threads"].as_u64().map(|threads| format!("{threads} threads")));
         parts.extend(backend["devices"].as_u64().map(|devices| format!("{devices} devices")));
     } else {
