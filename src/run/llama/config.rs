@@ -73,7 +73,7 @@ pub struct RunLlamaConfig {
     pub max_context: Option<usize>,
     /// Most query tokens of one step; chosen by the model's loader by default.
     pub max_step_tokens: Option<usize>,
-    /// Hub cache directory for datasets; the usual Hugging Face cache by default.
+    /// Hub cache directory; the usual Hugging Face cache by default.
     pub cache_dir: Option<PathBuf>,
 }
 

@@ -4,6 +4,7 @@ mod config;
 mod event;
 mod generate;
 mod prompts;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ pub use event::{RunEvent, RunSummary};
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -20,13 +21,13 @@ use std::time::{Duration, Instant};
 use super::names::belongs_to_run;
 use super::predictions::{PredictionsFile, finished_ids};
 use crate::cancel::CancelToken;
-use crate::dataset::{self, DatasetSpec};
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{self, lora::LoraAdapter};
 use crate::tokenizer::Tokenizer;
 use generate::{GenerateOptions, generate_all};
 use prompts::{Filter, Selection, select, tokenize, wanted_instances};
+use sources::Sources;
 
 /// Requests submitted at once when the KV cache decides how many run: more than any cache holds at useful lengths.
 const DEFAULT_MAX_SUBMITTED: usize = 256;
@@ -71,18 +72,14 @@ fn run_stages(
     config.validate()?;
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let name = config.name(shard);
-    let model_dir = resolve_model_dir(&config.model_name_or_path)?;
-    let adapter_dir = config.peft_path.as_deref().map(resolve_model_dir).transpose()?;
+    let sources = Sources::new(config, cancel);
+    let model_dir = sources.model_dir(&config.model_name_or_path)?;
+    let adapter_dir = config.peft_path.as_deref().map(|path| sources.model_dir(path)).transpose()?;
     if let Some(adapter_dir) = &adapter_dir {
         warn_of_other_base(adapter_dir, &config.model_name_or_path, on_event)?;
     }
     let tokenizer = Arc::new(Tokenizer::open(&model_dir)?);
-    let dataset = dataset::load(&DatasetSpec {
-        name_or_path: config.dataset_path.clone(),
-        split: config.split.clone(),
-        columns: vec!["text".into(), "input_ids".into()],
-        cache_dir: config.cache_dir.clone(),
-    })?;
+    let dataset = sources.dataset()?;
     let instances = wanted_instances(dataset, config.instance_ids.as_deref())?;
     cancel.check()?;
 
@@ -147,20 +144,6 @@ fn run_stages(
     summary.completion_tokens = tally.completion_tokens;
     summary.interrupted = tally.interrupted;
     Ok(())
-}
-
-/// The directory of a model or adapter that is given by path or name.
-fn resolve_model_dir(name_or_path: &str) -> Result<PathBuf> {
-    let path = Path::new(name_or_path);
-    if path.is_dir() {
-        return Ok(path.to_path_buf());
-    }
-    let error = if path.exists() {
-        Error::invalid_argument("not a model").with_expected("a directory", "a file")
-    } else {
-        Error::not_found("no such model").with_expected("the path of a directory", "a path where nothing is")
-    };
-    Err(error.with_path(path))
 }
 
 /// As in the reference, an adapter for another base model is worth a warning: names differ where models do not.
