@@ -28,6 +28,7 @@ impl Loaded {
         let tokenizer = Arc::new(crate::tokenizer::Tokenizer::open(&config.path)?);
         let decoder = load(&config.path, &config.load_options()?)?;
         let info = describe(config, &*decoder, &tokenizer);
+        log::info!("loaded {} on {}", config.path.display(), decoder.backend());
         let options = EngineOptions { max_sequences: config.max_sequences, ..EngineOptions::default() };
         Ok(Self { engine: Engine::start(decoder, tokenizer, &options)?, info })
     }

@@ -153,9 +153,65 @@ fn a_failed_run_gives_its_reason_once() {
 
 #[test]
 fn log_lines_are_the_librarys_own() {
-    collect(model().generate(r#"{"prompt": "a", "max_new_tokens": 1}"#).unwrap());
-    for (_, target, _) in LOG.lock().unwrap().iter() {
+    model();
+    let log = LOG.lock().unwrap();
+    assert!(
+        log.iter().any(|(level, _, message)| *level == Level::Info && message.starts_with("loaded ")),
+        "{log:?}"
+    );
+    for (_, target, _) in log.iter() {
         assert!(target.starts_with("swebench_infer"), "{target}");
+    }
+}
+
+/// A job's pointer, for the wrong use of it that the safe wrapper prevents.
+#[derive(Clone, Copy)]
+struct Shared(*mut swebench_job);
+// SAFETY: the library answers BUSY to the second thread, which is what the test is about.
+unsafe impl Send for Shared {}
+
+/// Fetches an event and frees it.
+fn next(job: Shared, timeout_ms: i64) -> i32 {
+    let mut event = std::ptr::null_mut();
+    // SAFETY: the job lives during the call; an event that was given is freed once.
+    unsafe {
+        let status = swebench_job_next(job.0, timeout_ms, &raw mut event, std::ptr::null_mut());
+        if status == SWEBENCH_OK {
+            swebench_event_free(event);
+        }
+        status
+    }
+}
+
+#[test]
+fn the_second_thread_in_a_job_is_told_that_it_is_busy() {
+    let path = repository("tests/data/demo");
+    let config = format!(r#"{{"path": {path:?}, "threads": 1}}"#);
+    let request = r#"{"prompt": "def", "max_new_tokens": 4000, "eos_token_ids": []}"#;
+    let text = |text: &str| swebench_str { ptr: text.as_ptr().cast(), len: text.len() };
+    let (mut model, mut job) = (std::ptr::null_mut(), std::ptr::null_mut());
+    let none = std::ptr::null_mut();
+    // SAFETY: texts and outputs live during the calls.
+    unsafe {
+        assert_eq!(swebench_model_load(text(&config), &raw mut model, none), SWEBENCH_OK);
+        let status = swebench_generate_start(model, text(request), std::ptr::null(), 0, &raw mut job, none);
+        assert_eq!(status, SWEBENCH_OK);
+    }
+    let job = Shared(job);
+    let first = std::thread::spawn(move || {
+        let job = job;
+        while next(job, -1) != SWEBENCH_END {}
+    });
+    // The first thread spends its time waiting for events, so this one soon finds it inside.
+    let busy = std::iter::repeat_with(|| next(job, 0))
+        .find(|status| [SWEBENCH_ERROR_BUSY, SWEBENCH_END].contains(status));
+    assert_eq!(busy, Some(SWEBENCH_ERROR_BUSY));
+    // SAFETY: the job is freed after its other user has ended, the model last; each once.
+    unsafe {
+        swebench_job_cancel(job.0);
+        first.join().unwrap();
+        swebench_job_free(job.0);
+        swebench_model_free(model);
     }
 }
 

@@ -4,8 +4,8 @@
 //! - `declarations`: `bindings/rust/sys.rs` says what the header says
 //! - `exports`: the shared library exports what the header declares, and nothing else
 //! - `c_example`: `bindings/c` compiles, runs, and is clean under valgrind
-//! - `misuse`: NULL, invalid UTF-8, unknown keys, two threads in one job
-//! - `jobs`: streaming, cancelling, several samples and threads, shutdown, log lines
+//! - `misuse`: NULL, invalid UTF-8, unknown keys
+//! - `jobs`: streaming, cancelling, several samples and threads, two threads in one job, shutdown, log lines
 
 // Links the library behind the declarations of `bindings/rust`.
 use swebench_infer as _;

@@ -1,0 +1,15 @@
+//! Tests of `swebench-cli` as a user runs it, each in a directory of its own.
+//!
+//! - `usage`: help, both spellings of flags, wrong flags and values; exit code 2
+//! - `refusals`: paths, splits, columns and devices that are not there; exit code 1
+//! - `tools`: `info`, `completions`, `extract-diff`, `bench`
+//! - `run_llama`: the demo model returns patches that `git apply` takes
+//! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
+
+mod cli;
+mod demo;
+mod refusals;
+mod resume;
+mod run_llama;
+mod tools;
+mod usage;
