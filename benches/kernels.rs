@@ -1,6 +1,6 @@
 //! The CPU backend's kernels at the shapes of a 1.1B-parameter Llama, as a share of what the machine can do.
 //!
-//! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2]`. The limits are measured in the same run,
+//! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2 --only qkv]`. The limits are measured in the same run,
 //! so the shares mean something on a machine that others use too.
 #![expect(
     clippy::print_stdout,
@@ -139,6 +139,7 @@ fn main() {
     }
     if only.is_empty() || only == "attention" {
         attention(&backend, &limits, &mut decode, &mut prefill);
+        elementwise(&backend, &limits, &mut decode, &mut prefill);
     }
     decode.print("decode", 1);
     prefill.print("prefill", CHUNK);
@@ -201,6 +202,26 @@ fn linear_layers(
                 _ => {}
             }
         }
+    }
+}
+
+/// Norms and the gated activation of one layer: no weights to speak of, but they read and write all activations.
+fn elementwise(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, prefill: &mut Pass) {
+    let weight = vec![1.0; HIDDEN];
+    for rows in [1, CHUNK] {
+        let mut residual = random(backend, rows, HIDDEN);
+        let delta = random(backend, rows, HIDDEN);
+        let mut normed = backend.alloc_activation(rows, HIDDEN).unwrap();
+        let gate_up = random(backend, rows, 2 * FFN);
+        let mut activated = backend.alloc_activation(rows, FFN).unwrap();
+        let bytes = size_of::<f32>() * rows * (2 * 2 * HIDDEN + 2 * FFN);
+        let line = Line::measure(limits, format!("norms and silu, {rows} rows"), (bytes, 0), 25, || {
+            for _ in 0..2 {
+                backend.add_rms_norm(rows, &mut residual, &delta, &weight, 1e-5, &mut normed).unwrap();
+            }
+            backend.silu_mul(rows, &gate_up, &mut activated).unwrap();
+        });
+        if rows == 1 { decode.add(LAYERS, &line) } else { prefill.add(LAYERS, &line) }
     }
 }
 

@@ -15,9 +15,9 @@ pub const INPUT_STRIDE: usize = 256;
 /// Width of a packed block is a multiple of this.
 pub const COLUMN_ALIGNMENT: usize = 16;
 
-/// `acc[rows, width] (+)= inputs[rows, 2 · pairs] · block[2 · pairs, width]`.
+/// `acc[rows, width] (+)= inputs[rows, 2 · pairs] · matrix[2 · pairs, width]`, the matrix being scattered in blocks.
 #[derive(Clone, Copy)]
-pub struct Multiply<F: Format> {
+pub struct Multiply<'a, F: Format> {
     /// Rows of the product.
     pub rows: usize,
     /// Columns of the product, a multiple of [`COLUMN_ALIGNMENT`].
@@ -26,13 +26,16 @@ pub struct Multiply<F: Format> {
     pub pairs: usize,
     /// Row-major, rows [`INPUT_STRIDE`] apart.
     pub inputs: *const F::Input,
-    /// A packed matrix of `block_width` columns (see [`super::format`]); the product takes the first `width`.
-    pub block: *const u8,
-    /// Columns of the packed matrix.
+    /// Packed matrices of `block_width` columns (see [`super::format`]), one below the other; the product takes the first
+    /// `width`.
+    pub blocks: &'a [*const u8],
+    /// Columns of a block.
     pub block_width: usize,
-    /// Memory that will be read next, fetched into the cache at the pace at which the block is read. Hardware does so for
-    /// one stream, but stops at page boundaries. Need not be valid.
-    pub prefetch: *const u8,
+    /// Pairs along k of each block but the last, which may have fewer.
+    pub block_pairs: usize,
+    /// For each block, memory that is fetched into the cache at the pace at which the block is read; need not be valid.
+    /// Hardware fetches ahead within a page only.
+    pub ahead: &'a [*const u8],
     /// Row-major, rows `acc_stride` apart.
     pub acc: *mut f32,
     /// Elements between the starts of two rows of `acc`.
@@ -41,24 +44,25 @@ pub struct Multiply<F: Format> {
     pub accumulate: bool,
 }
 
-impl<F: Format> Multiply<F> {
+impl<F: Format> Multiply<'_, F> {
     /// Computes.
     ///
     /// # Safety
-    /// Inputs and block are readable and `acc` is writable in the extents stated at the fields, and no other thread
+    /// Inputs and blocks are readable and `acc` is writable in the extents stated at the fields, and no other thread
     /// writes any of them.
     #[inline(always)]
     pub unsafe fn run<S: Simd>(self, simd: S) {
         debug_assert!(self.width.is_multiple_of(COLUMN_ALIGNMENT) && self.width <= self.block_width);
-        debug_assert!(2 * self.pairs <= INPUT_STRIDE);
+        debug_assert!(2 * self.pairs <= INPUT_STRIDE && self.pairs <= self.blocks.len() * self.block_pairs);
+        debug_assert_eq!(self.blocks.len(), self.ahead.len());
         simd.call(MultiplyKernel(self));
     }
 }
 
 /// Made by [`Multiply::run`] alone, whose caller vouches for the pointers.
-struct MultiplyKernel<F: Format>(Multiply<F>);
+struct MultiplyKernel<'a, F: Format>(Multiply<'a, F>);
 
-impl<F: Format> Kernel for MultiplyKernel<F> {
+impl<F: Format> Kernel for MultiplyKernel<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -86,7 +90,7 @@ impl<F: Format> Kernel for MultiplyKernel<F> {
 /// All rows of `VECTORS` vectors of columns, in as few register tiles as there can be, of even height: a tile of a few
 /// rows has too few independent sums to hide the latency of a multiply-add.
 #[inline(always)]
-unsafe fn strip<S: Simd, F: Format, const VECTORS: usize>(simd: S, job: &Multiply<F>, column: usize) {
+unsafe fn strip<S: Simd, F: Format, const VECTORS: usize>(simd: S, job: &Multiply<'_, F>, column: usize) {
     /// Calls the tile of the height `$rows`, for each height up to the largest of the format.
     macro_rules! tile_of_height {
         ($rows:expr, $row:expr; $($height:literal)*) => {
@@ -113,7 +117,7 @@ unsafe fn strip<S: Simd, F: Format, const VECTORS: usize>(simd: S, job: &Multipl
 #[inline(always)]
 unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    job: &Multiply<F>,
+    job: &Multiply<'_, F>,
     row: usize,
     column: usize,
 ) {
@@ -130,34 +134,38 @@ unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
             }
         }
         let pair_bytes = 2 * job.block_width * F::DTYPE.size();
-        let mut row_pair = job.block;
-        let mut prefetch = job.prefetch;
         let mut input = job.inputs.add(row * INPUT_STRIDE);
-        for _ in 0..job.pairs {
-            simd.prefetch(prefetch);
-            simd.prefetch(prefetch.wrapping_add(64));
-            prefetch = prefetch.wrapping_add(pair_bytes);
-            if ROWS <= VECTORS {
-                // Few registers of inputs, one vector of columns at a time.
-                for v in 0..VECTORS {
-                    let columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
+        let mut left = job.pairs;
+        for (&block, &ahead) in job.blocks.iter().zip(job.ahead) {
+            let (mut row_pair, mut ahead) = (block, ahead);
+            let pairs = left.min(job.block_pairs);
+            left -= pairs;
+            for _ in 0..pairs {
+                simd.prefetch(ahead);
+                simd.prefetch(ahead.wrapping_add(64));
+                ahead = ahead.wrapping_add(pair_bytes);
+                if ROWS <= VECTORS {
+                    // Few registers of inputs, one vector of columns at a time.
+                    for v in 0..VECTORS {
+                        let columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            sums[v] = F::dot(simd, sums[v], input.add(r * INPUT_STRIDE), columns);
+                        }
+                    }
+                } else {
+                    let mut columns = [F::load(simd, row_pair, job.block_width, column); VECTORS];
+                    for (v, columns) in columns.iter_mut().enumerate().skip(1) {
+                        *columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
+                    }
                     for (r, sums) in sums.iter_mut().enumerate() {
-                        sums[v] = F::dot(simd, sums[v], input.add(r * INPUT_STRIDE), columns);
+                        for (sum, columns) in sums.iter_mut().zip(&columns) {
+                            *sum = F::dot(simd, *sum, input.add(r * INPUT_STRIDE), *columns);
+                        }
                     }
                 }
-            } else {
-                let mut columns = [F::load(simd, row_pair, job.block_width, column); VECTORS];
-                for (v, columns) in columns.iter_mut().enumerate().skip(1) {
-                    *columns = F::load(simd, row_pair, job.block_width, column + v * S::LANES);
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (sum, columns) in sums.iter_mut().zip(&columns) {
-                        *sum = F::dot(simd, *sum, input.add(r * INPUT_STRIDE), *columns);
-                    }
-                }
+                input = input.add(2);
+                row_pair = row_pair.add(pair_bytes);
             }
-            input = input.add(2);
-            row_pair = row_pair.add(pair_bytes);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {

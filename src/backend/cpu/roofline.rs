@@ -67,13 +67,16 @@ impl Kernel for Stream<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f32 {
         const STREAMS: usize = 8;
+        /// 2 KiB, as the kernels do.
+        const AHEAD: usize = 512;
         let mut sums = [simd.splat(0.0); STREAMS];
         let step = STREAMS * S::LANES;
         for i in (0..self.0.len() / step * step).step_by(step) {
-            simd.prefetch(self.0.as_ptr().wrapping_add(i + 1024).cast());
             for (j, sum) in sums.iter_mut().enumerate() {
+                let from = self.0.as_ptr().wrapping_add(i + j * S::LANES);
+                simd.prefetch(from.wrapping_add(AHEAD).cast());
                 // SAFETY: i + STREAMS · LANES <= len.
-                *sum = simd.add(*sum, unsafe { simd.load(self.0.as_ptr().add(i + j * S::LANES)) });
+                *sum = simd.add(*sum, unsafe { simd.load(from) });
             }
         }
         let mut total = simd.splat(0.0);

@@ -1,4 +1,4 @@
-//! A persistent pool of threads: one job at a time, on all of them, without an allocation.
+//! A persistent pool of threads that share out the tasks of one job at a time, without an allocation.
 //!
 //! Workers spin for some tens of microseconds between the operations of a step and sleep when nothing follows, so that an
 //! idle engine uses no processor time.
@@ -21,16 +21,22 @@ const SPINS: usize = 2_000;
 /// Yields before a waiting worker sleeps.
 const YIELDS: usize = 20;
 
-/// What every thread runs, given its index; the lifetime is erased while [`ThreadPool::run`] waits for all of them.
+/// What the threads run, given their index; the lifetime is erased while [`ThreadPool::run`] waits for those that started.
 type Job = *const (dyn Fn(usize) + Sync);
 
+/// Set in [`Shared::gate`] while workers may start the current job.
+const OPEN: usize = 1 << 16;
+/// One job in [`Shared::gate`].
+const EPOCH: usize = 1 << 17;
+/// Most workers that [`Shared::gate`] can count.
+const MAX_WORKERS: usize = OPEN - 1;
+
 struct Shared {
-    /// Written by the caller of `run` before `epoch` changes, read by workers after.
+    /// Written by the caller of `run` before the gate opens, read by workers that have passed it.
     job: UnsafeCell<Option<Job>>,
-    /// Number of jobs published.
-    epoch: AtomicUsize,
-    /// Workers that have not finished the current job.
-    remaining: AtomicUsize,
+    /// Number of jobs published, whether the last one may be started, and the workers that are at it (see [`EPOCH`],
+    /// [`OPEN`], [`MAX_WORKERS`]).
+    gate: AtomicUsize,
     /// Workers that sleep or are about to.
     sleepers: AtomicUsize,
     stop: AtomicBool,
@@ -39,9 +45,9 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is only written while no worker reads it: `run` writes it before the release on `epoch` that workers
-// acquire, and not again before it has acquired from `remaining` that all workers are done. The rest is Sync. A job is
-// Sync, so a pointer to it may be used from other threads.
+// SAFETY: `job` is only written while the gate is closed and no worker is counted in it, and only read by workers that
+// have counted themselves in while it was open; both are acquire and release operations on `gate`. The rest is Sync. A
+// job is Sync, so a pointer to it may be used from other threads.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; `Shared` owns nothing bound to a thread.
 unsafe impl Send for Shared {}
@@ -62,14 +68,13 @@ impl ThreadPool {
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let threads = match threads {
             Some(0) => return Err(Error::invalid_argument("a pool needs at least one thread")),
-            Some(threads) => threads,
+            Some(threads) => threads.min(MAX_WORKERS),
             None => thread::available_parallelism().map_or(1, NonZero::get),
         };
         let mut pool = Self {
             shared: Arc::new(Shared {
                 job: UnsafeCell::new(None),
-                epoch: AtomicUsize::new(0),
-                remaining: AtomicUsize::new(0),
+                gate: AtomicUsize::new(0),
                 sleepers: AtomicUsize::new(0),
                 stop: AtomicBool::new(false),
                 lock: Mutex::new(()),
@@ -99,28 +104,30 @@ impl ThreadPool {
         self.workers.len() + 1
     }
 
-    /// Runs `job(thread_index)` once on every thread and returns when all have finished.
+    /// Runs `job(thread_index)` on the caller and on every worker that comes before the caller has finished.
     ///
-    /// A panic of any of them is continued on the caller, after the others have finished.
-    pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+    /// The caller does not wait for workers that have not started: on a busy machine one may not get a processor for
+    /// milliseconds. So the job has to share out its work, and the caller's run must not end before all is handed out.
+    /// A panic of any thread is continued on the caller, after the others have finished.
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() {
             return job(0);
         }
         let _exclusive = ignore_poison(&self.exclusive);
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. `WaitForWorkers` keeps this call from ending, by return or by panic, before
-        // every worker is done with the job.
+        // A worker's panic is left over when the caller's own came first.
+        ignore_poison(&shared.panic).take();
+        // SAFETY: only the lifetime changes. `CloseGate` keeps this call from ending, by return or by panic, while a
+        // worker is at the job, and no other worker can start it afterwards.
         let erased =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
-        // SAFETY: no worker reads `job` now: all are done with the last one (see `Shared`).
+        // SAFETY: the gate is closed and nobody is behind it (see `Shared`).
         unsafe { *shared.job.get() = Some(erased) };
-        shared.remaining.store(self.workers.len(), Ordering::Relaxed);
-        shared.publish(|| {
-            shared.epoch.fetch_add(1, Ordering::SeqCst);
-        });
-        let wait = WaitForWorkers(shared);
+        let epoch = shared.gate.load(Ordering::Relaxed) / EPOCH;
+        shared.publish(|| shared.gate.store((epoch.wrapping_add(1) * EPOCH) | OPEN, Ordering::SeqCst));
+        let close = CloseGate(shared);
         job(0);
-        drop(wait);
+        drop(close);
         if let Some(payload) = ignore_poison(&shared.panic).take() {
             resume_unwind(payload);
         }
@@ -173,7 +180,7 @@ impl Shared {
     /// Makes a change visible that workers wait for, and wakes those asleep.
     fn publish(&self, change: impl FnOnce()) {
         change();
-        // A worker counts itself among the sleepers before it looks at the epoch for the last time. In the single order
+        // A worker counts itself among the sleepers before it looks at the gate for the last time. In the single order
         // of these operations either it sees the change or this sees the sleeper.
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             let _lock = ignore_poison(&self.lock);
@@ -183,46 +190,65 @@ impl Shared {
 
     fn work(&self, index: usize) {
         let mut seen = 0;
-        while self.wait_for_job(seen) {
-            seen += 1;
-            // SAFETY: `epoch` was acquired after `run` wrote the job, and `run` waits for `remaining` before it ends.
+        while let Some(gate) = self.wait_for_job(seen) {
+            seen = gate / EPOCH;
+            // Others change the count meanwhile; the gate may close, and even open for the next job.
+            let entered = self.gate.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| {
+                (now / OPEN == seen * (EPOCH / OPEN) + 1).then_some(now + 1)
+            });
+            if entered.is_err() {
+                continue;
+            }
+            // SAFETY: this worker is counted in the gate, so the job is there until it has left (see `Shared`).
             let job = unsafe { (*self.job.get()).map(|job| &*job) };
             if let Some(job) = job
                 && let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(index)))
             {
                 *ignore_poison(&self.panic) = Some(payload);
             }
-            self.remaining.fetch_sub(1, Ordering::Release);
+            self.gate.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Waits until more than `seen` jobs were published; false when the pool ends.
-    fn wait_for_job(&self, seen: usize) -> bool {
-        let changed = || self.epoch.load(Ordering::SeqCst) != seen || self.stop.load(Ordering::SeqCst);
+    /// Waits for another job than the `seen`-th and returns the gate, or nothing when the pool ends.
+    fn wait_for_job(&self, seen: usize) -> Option<usize> {
+        let changed = || {
+            let gate = self.gate.load(Ordering::SeqCst);
+            (gate / EPOCH != seen || self.stop.load(Ordering::SeqCst)).then_some(gate)
+        };
+        let mut gate = None;
         for round in 0..SPINS + YIELDS {
-            if changed() {
-                return !self.stop.load(Ordering::SeqCst);
+            gate = changed();
+            if gate.is_some() {
+                break;
             }
             if round < SPINS { spin_loop() } else { thread::yield_now() }
         }
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        let mut lock = ignore_poison(&self.lock);
-        while !changed() {
-            lock = self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
+        if gate.is_none() {
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            let mut lock = ignore_poison(&self.lock);
+            loop {
+                gate = changed();
+                if gate.is_some() {
+                    break;
+                }
+                lock = self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(lock);
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
-        drop(lock);
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        !self.stop.load(Ordering::SeqCst)
+        gate.filter(|_| !self.stop.load(Ordering::SeqCst))
     }
 }
 
-/// Waits, when dropped, until every worker has finished the job.
-struct WaitForWorkers<'a>(&'a Shared);
+/// Closes the gate when dropped, and waits for the workers behind it.
+struct CloseGate<'a>(&'a Shared);
 
-impl Drop for WaitForWorkers<'_> {
+impl Drop for CloseGate<'_> {
     fn drop(&mut self) {
+        let mut gate = self.0.gate.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0;
-        while self.0.remaining.load(Ordering::Acquire) != 0 {
+        while !gate.is_multiple_of(OPEN) {
             // A worker that still runs may need this processor.
             if spins < SPINS {
                 spin_loop()
@@ -230,6 +256,7 @@ impl Drop for WaitForWorkers<'_> {
                 thread::yield_now()
             }
             spins += 1;
+            gate = self.0.gate.load(Ordering::Acquire);
         }
     }
 }
@@ -293,12 +320,20 @@ mod tests {
             for (index, count) in counts.iter().enumerate() {
                 assert_eq!(*count as usize, 200.min(1000 - index), "{index}");
             }
-            let ran = AtomicUsize::new(0);
-            pool.run(&|index| {
-                ran.fetch_add(1 << (8 * index), Ordering::Relaxed);
-            });
-            assert_eq!(ran.into_inner(), (0..threads).map(|index| 1 << (8 * index)).sum::<usize>());
         }
+    }
+
+    #[test]
+    fn every_thread_takes_part() {
+        let pool = ThreadPool::new(Some(4)).unwrap();
+        let arrived = AtomicUsize::new(0);
+        // Each holds one task until all four have one.
+        pool.for_each(4, &|thread, _| {
+            arrived.fetch_add(1 << (8 * thread), Ordering::SeqCst);
+            while arrived.load(Ordering::SeqCst) != 0x0101_0101 {
+                thread::yield_now();
+            }
+        });
     }
 
     #[test]
@@ -319,11 +354,15 @@ mod tests {
         while pool.shared.sleepers.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
-        let ran = AtomicUsize::new(0);
-        pool.run(&|_| {
-            ran.fetch_add(1, Ordering::Relaxed);
+        let woken = AtomicBool::new(false);
+        pool.for_each(2, &|thread, _| {
+            if thread == 0 {
+                while !woken.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+            }
+            woken.store(true, Ordering::SeqCst);
         });
-        assert_eq!(ran.into_inner(), 2);
     }
 
     #[test]
@@ -331,14 +370,14 @@ mod tests {
         let pool = ThreadPool::new(Some(3)).unwrap();
         for guilty in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(&|index| assert_ne!(index, guilty, "planted"));
+                pool.for_each(3, &|_, index| assert_ne!(index, guilty, "planted"));
             }));
             assert!(result.is_err());
             let ran = AtomicUsize::new(0);
-            pool.run(&|_| {
+            pool.for_each(100, &|_, _| {
                 ran.fetch_add(1, Ordering::Relaxed);
             });
-            assert_eq!(ran.into_inner(), 3);
+            assert_eq!(ran.into_inner(), 100);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One span of a tile: scores, probabilities and weighted values, and their merge with other spans.
 
 use std::ops::Range;
+use std::ptr;
 
 use super::{Partial, Shared, TILE_ROWS, Tile, span_tokens, visible};
 use crate::backend::cpu::format::Format;
@@ -9,6 +10,11 @@ use crate::backend::cpu::simd::{Simd, math};
 
 /// Elements between two rows of scores; the last block of a span may be padded to the column alignment.
 const SCORE_STRIDE: usize = INPUT_STRIDE + 16;
+
+/// Most blocks of a span: the smallest block has two tokens.
+const MAX_BLOCKS: usize = INPUT_STRIDE / 2;
+/// Blocks that are fetched before they are read: memory's latency is longer than the product with one.
+const AHEAD: usize = 2;
 
 /// f32 of scratch memory: queries, scores, probabilities and one span's partial result.
 pub const SCRATCH: usize = TILE_ROWS * (2 * INPUT_STRIDE + SCORE_STRIDE) + Partial::LEN;
@@ -24,6 +30,8 @@ pub struct SpanJob<'a> {
     /// Rows [`SCORE_STRIDE`] apart.
     scores: &'a mut [f32],
     partial: Partial<'a>,
+    /// Blocks of keys, then of values of the span, and the first blocks of keys of the next.
+    stream: [*const u8; 2 * MAX_BLOCKS + AHEAD],
 }
 
 impl<'a> SpanJob<'a> {
@@ -33,7 +41,8 @@ impl<'a> SpanJob<'a> {
         let (probabilities, rest) = rest.split_at_mut(TILE_ROWS * INPUT_STRIDE);
         let (scores, rest) = rest.split_at_mut(TILE_ROWS * SCORE_STRIDE);
         let partial = Partial::over(rest, shared.cache.value_width());
-        Self { shared, tile, queries, probabilities, scores, partial }
+        let stream = [ptr::null(); 2 * MAX_BLOCKS + AHEAD];
+        Self { shared, tile, queries, probabilities, scores, partial, stream }
     }
 
     /// Tokens that a row of the tile sees.
@@ -103,12 +112,19 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
 
     let queries = job.queries.as_ptr().cast::<F::Input>();
     let scores = job.scores.as_mut_ptr();
-    let kv_block = |block: usize| {
-        let physical = shared.step.block_tables[job.tile.sequence.first_block + block] as usize;
-        cache.block(shared.layer, physical, job.tile.kv_head)
-    };
-    let next = |block: usize| (block + 1).min(blocks.end - 1);
-    for block in blocks.clone() {
+    let num_blocks = blocks.len();
+    // The blocks in the order in which they are read, and the first ones of the next span.
+    let table = &shared.step.block_tables[job.tile.sequence.first_block..];
+    for (index, block) in (blocks.start..blocks.end + AHEAD).enumerate() {
+        let kv = cache.block(shared.layer, table[block.min(table.len() - 1)] as usize, job.tile.kv_head);
+        if index < num_blocks {
+            job.stream[index] = kv.keys;
+            job.stream[num_blocks + index] = kv.values;
+        } else {
+            job.stream[num_blocks + index] = kv.keys;
+        }
+    }
+    for (index, block) in blocks.clone().enumerate() {
         // SAFETY: the keys are a packed matrix [head_dim, key_width]; the span's last block ends within SCORE_STRIDE.
         unsafe {
             Multiply::<F> {
@@ -116,9 +132,10 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
                 width: cache.key_width(),
                 pairs: shared.heads.head_dim.div_ceil(2),
                 inputs: queries,
-                block: kv_block(block).keys,
+                blocks: &job.stream[index..=index],
                 block_width: cache.key_width(),
-                prefetch: kv_block(next(block)).keys,
+                block_pairs: shared.heads.head_dim.div_ceil(2),
+                ahead: &job.stream[index + AHEAD..=index + AHEAD],
                 acc: scores.add(block * block_size - span_start),
                 acc_stride: SCORE_STRIDE,
                 accumulate: false,
@@ -153,24 +170,22 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
 
     let probabilities = job.probabilities.as_ptr().cast::<F::Input>();
     let value_width = cache.value_width();
-    for block in blocks.clone() {
-        let valid = (seen.end - block * block_size).min(block_size);
-        // SAFETY: the values are a packed matrix [block_size, value_width]; the tile's partial result has as wide rows.
-        unsafe {
-            Multiply::<F> {
-                rows,
-                width: value_width,
-                pairs: valid.div_ceil(2),
-                inputs: probabilities.add(block * block_size - span_start),
-                block: kv_block(block).values,
-                block_width: value_width,
-                prefetch: kv_block(next(block)).values,
-                acc: job.partial.values.as_mut_ptr(),
-                acc_stride: value_width,
-                accumulate: block > blocks.start,
-            }
-            .run(simd);
+    // SAFETY: the values are packed matrices [block_size, value_width]; the tile's partial result has as wide rows.
+    unsafe {
+        Multiply::<F> {
+            rows,
+            width: value_width,
+            pairs: (seen.end - blocks.start * block_size).div_ceil(2),
+            inputs: probabilities.add(blocks.start * block_size - span_start),
+            blocks: &job.stream[num_blocks..2 * num_blocks],
+            block_width: value_width,
+            block_pairs: block_size / 2,
+            ahead: &job.stream[num_blocks + AHEAD..2 * num_blocks + AHEAD],
+            acc: job.partial.values.as_mut_ptr(),
+            acc_stride: value_width,
+            accumulate: false,
         }
+        .run(simd);
     }
 }
 

@@ -157,11 +157,6 @@ impl Dispatch {
         self.0
     }
 
-    /// Whether a bf16 matrix is multiplied by bf16 inputs, and not by f32 inputs.
-    pub fn has_dot_bf16(self) -> bool {
-        self.0 == Isa::Avx512Bf16
-    }
-
     /// Runs the kernel's version for this instruction set.
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
