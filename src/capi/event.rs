@@ -61,8 +61,8 @@ pub unsafe extern "C" fn swebench_event_index(event: *const Event) -> u32 {
 /// The text, never half a character; borrowed from the event, empty when the kind has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_event_text(event: *const Event) -> Str {
-    // SAFETY: NULL or a live event, by contract.
     enter_infallible(Str::EMPTY, || {
+        // SAFETY: NULL or a live event, by contract.
         unsafe { event.as_ref() }.map_or(Str::EMPTY, |event| Str::new(&event.text))
     })
 }
@@ -84,8 +84,8 @@ pub unsafe extern "C" fn swebench_event_token_ids(event: *const Event, len: *mut
 /// The details as a JSON object; borrowed from the event, empty when the kind has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_event_json(event: *const Event) -> Str {
-    // SAFETY: NULL or a live event, by contract.
     enter_infallible(Str::EMPTY, || {
+        // SAFETY: NULL or a live event, by contract.
         unsafe { event.as_ref() }.map_or(Str::EMPTY, |event| Str::new(&event.json))
     })
 }

@@ -1,7 +1,6 @@
 //! Generation: text from a prompt, streamed as it is made.
 
 use std::ffi::c_void;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use super::event::{
     Event, SWEBENCH_EVENT_FINISHED, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_SAMPLE, SWEBENCH_EVENT_TEXT,
 };
 use super::job::{Job, Reporter};
-use super::model::{Loaded, Model};
+use super::model::Model;
 use super::queue::Popped;
 use super::text::Str;
 use crate::engine::{self, Completion, Generation};
@@ -84,18 +83,14 @@ pub unsafe extern "C" fn swebench_generate(
         };
         let job = start(model, request, ids)?;
         while let Popped::Event(event) = job.next(None)? {
-            match (event.kind, on_text) {
-                (SWEBENCH_EVENT_TEXT, Some(on_text)) => {
-                    // SAFETY: the caller's function, on the caller's thread, with the caller's data.
-                    if unsafe { on_text(Str::new(&event.text), event.index, user) } != 0 {
-                        job.cancel();
-                    }
-                }
-                (SWEBENCH_EVENT_FINISHED, _) => {
-                    out.write(Buf::new(event.json));
-                    return OK;
-                }
-                _ => {}
+            if event.kind == SWEBENCH_EVENT_FINISHED {
+                out.write(Buf::new(event.json));
+                return OK;
+            }
+            let Some(on_text) = on_text.filter(|_| event.kind == SWEBENCH_EVENT_TEXT) else { continue };
+            // SAFETY: the caller's function, on the caller's thread, with the caller's data.
+            if unsafe { on_text(Str::new(&event.text), event.index, user) } != 0 {
+                job.cancel();
             }
         }
         Err(Error::internal("the generation ended without a result"))
@@ -118,11 +113,15 @@ fn start(model: &Model, request_json: &str, token_ids: &[u32]) -> Result<Job> {
         .into_iter()
         .map(|request| loaded.engine.submit(request))
         .collect::<Result<Vec<_>>>()?;
-    Job::start(move |reporter| follow_all(&loaded, generations, reporter))
+    Job::start(move |reporter| {
+        // The engine runs until the last of its jobs has ended, freed model or not.
+        let _loaded = loaded;
+        follow_all(generations, reporter)
+    })
 }
 
 /// Follows the samples, each on a thread of its own but the first, and returns the result of all.
-fn follow_all(_loaded: &Arc<Loaded>, generations: Vec<Generation>, reporter: Reporter<'_>) -> Result<Value> {
+fn follow_all(generations: Vec<Generation>, reporter: Reporter<'_>) -> Result<Value> {
     let mut generations = (0u32..).zip(generations);
     let first = generations.next();
     let samples = std::thread::scope(|scope| {

@@ -7,6 +7,8 @@
 //! - `misuse`: NULL, invalid UTF-8, unknown keys
 //! - `jobs`: streaming, cancelling, several samples and threads, two threads in one job, shutdown, log lines
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 // Links the library behind the declarations of `bindings/rust`.
 use swebench_infer as _;
 

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cli::Cli;
-use crate::demo::{gold_patches, lines, predictions_file, run_llama, trees};
+use crate::demo::{data, gold_patches, lines, predictions_file, run_llama, trees};
 
 /// Whether `git apply --check` takes the patch on a directory of these files.
 fn applies<'a>(files: impl IntoIterator<Item = (&'a String, &'a String)>, patch: &str) -> bool {
@@ -44,7 +43,7 @@ fn the_demo_run_writes_patches_that_apply() {
         let id = prediction["instance_id"].as_str().unwrap();
         let patch = prediction["model_patch"].as_str().unwrap();
         assert_eq!(patch.trim(), gold[id].trim(), "{id}");
-        assert_eq!(prediction["model_name_or_path"], "demo");
+        assert_eq!(prediction["model_name_or_path"], data("demo").as_str());
         assert!(prediction["full_output"].as_str().unwrap().contains("<patch>"));
         assert!(applies(&trees[id], patch), "{id}: git refuses\n{patch}");
     }
@@ -77,10 +76,14 @@ fn shards_share_the_dataset_between_them() {
 #[test]
 fn an_instance_that_fails_is_recorded_and_the_exit_code_tells() {
     let cli = Cli::new();
-    let outcome = cli.run(run_llama(&["--max-context", "2600", "--max-new-tokens", "4"]));
+    // A token's keys and values take 1024 bytes: five of the prompts have more than 3200 tokens.
+    let outcome = cli.run(run_llama(&["--kv-memory", "3276800", "--dtype", "bf16", "--max-new-tokens", "4"]));
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
-    let predictions = lines(Path::new(&predictions_file(cli.dir())));
+    let predictions = lines(&predictions_file(cli.dir()));
     let failed = predictions.iter().filter(|line| line["error"].is_string()).count();
-    assert!(failed > 0 && failed < predictions.len(), "{failed} of {}", predictions.len());
-    assert!(outcome.stderr.contains(&format!("{failed} failed")), "{}", outcome.stderr);
+    assert_eq!((failed, predictions.len()), (5, 11));
+    assert!(outcome.stderr.contains("6 finished, 5 failed"), "{}", outcome.stderr);
+    let again = cli.run(run_llama(&["--max-new-tokens", "4"]));
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.stderr.contains("5 finished, 0 failed, 6 done before"), "{}", again.stderr);
 }

@@ -8,6 +8,10 @@ use serde_json::Value;
 use crate::swebench::Level;
 use crate::talk::Talk;
 
+/// Before the first instance there is nothing to tell the time left from.
+const BAR: &str = "{bar:30} {pos}/{len} {msg}";
+const BAR_WITH_TIME: &str = "{bar:30} {pos}/{len} {msg} · {eta} left";
+
 /// Turns a run's events into what the user sees.
 pub(crate) struct Progress<'a> {
     talk: &'a Talk,
@@ -19,12 +23,11 @@ pub(crate) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(crate) fn new(talk: &'a Talk) -> Self {
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-            talk.bar().set_style(style);
-        }
+        let progress = Self { talk, total: 0, done: 0, failed: 0, rate: Rate::default() };
+        progress.set_style("{spinner} {msg}");
         talk.bar().set_message("opening dataset and model");
         talk.bar().enable_steady_tick(Duration::from_millis(120));
-        Self { talk, total: 0, done: 0, failed: 0, rate: Rate::default() }
+        progress
     }
 
     /// The instances are known.
@@ -32,10 +35,7 @@ impl<'a> Progress<'a> {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
         self.total = count("total");
         self.done = count("already_done");
-        let template = "{bar:30} {pos}/{len} {msg} · {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.talk.bar().set_style(style);
-        }
+        self.set_style(BAR);
         self.talk.bar().set_length(self.total);
         // Without this, instances of earlier runs would count as done at lightning speed.
         self.talk.bar().set_position(self.done);
@@ -66,6 +66,7 @@ impl<'a> Progress<'a> {
     /// An instance is in the file.
     pub(crate) fn finished(&mut self, event: &Value) {
         self.done += 1;
+        self.set_style(BAR_WITH_TIME);
         self.talk.bar().set_position(self.done);
         let id = event["instance_id"].as_str().unwrap_or_default();
         let tokens = event["completion_tokens"].as_u64().unwrap_or(0);
@@ -80,6 +81,12 @@ impl<'a> Progress<'a> {
                 let reason = event["finish_reason"].as_str().unwrap_or("stop");
                 self.talk.news(&format!("{place}: {tokens} tokens, {reason}"), event);
             }
+        }
+    }
+
+    fn set_style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.talk.bar().set_style(style);
         }
     }
 
