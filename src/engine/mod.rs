@@ -6,6 +6,8 @@
 mod kv_cache;
 mod mailbox;
 mod output;
+mod prefix_cache;
+mod prefix_hash;
 mod prompt_lookup;
 mod random;
 mod request;
@@ -16,6 +18,7 @@ mod service;
 mod stats;
 mod stop;
 mod text;
+mod waiting;
 mod worker;
 
 #[cfg(test)]
@@ -23,6 +26,7 @@ mod tests;
 
 pub use request::{Completion, Event, FinishReason, Request, Sampling, StopRules, TokenLogprob, Usage};
 pub use stats::EngineStats;
+pub use waiting::Order;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,11 +46,16 @@ pub struct EngineOptions {
     /// Guess tokens by copying from the prompt and the text so far, and verify several in one step (prompt lookup
     /// decoding). Texts stay the same, sampled ones too: a guess only counts when it is the token that is drawn.
     pub prompt_lookup: bool,
+    /// Keep the keys and values of prompts and texts after their end, as long as no other needs the memory, and start a
+    /// prompt behind the longest beginning that is there, in whole KV blocks. Requests that run share such blocks, too.
+    pub prefix_cache: bool,
+    /// Which of the waiting requests starts next.
+    pub order: Order,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { max_sequences: None, prompt_lookup: true }
+        Self { max_sequences: None, prompt_lookup: true, prefix_cache: true, order: Order::Arrival }
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Output {
     prompt_tokens: usize,
     /// Prompt tokens last reported as computed.
     prefilled: usize,
+    /// Prompt tokens that were found in the KV cache.
+    cached: usize,
     detokenizer: Box<dyn Detokenizer>,
     stop_strings: StopStrings,
     repetition: Repetition,
@@ -84,6 +86,7 @@ impl Output {
             max_new_tokens: stop.max_new_tokens.min(limits.max_tokens - prompt.len()),
             prompt_tokens: prompt.len(),
             prefilled: 0,
+            cached: 0,
             detokenizer,
             stop_strings: StopStrings::new(&stop.stop_strings),
             repetition: Repetition::new(stop.repetition_distinct),
@@ -106,8 +109,10 @@ impl Output {
         self.clock.started.get_or_insert(now);
     }
 
-    /// Reports how many tokens of the prompt are computed; what is computed again after a preemption is no news.
-    pub(super) fn report_prefill(&mut self, computed: usize) {
+    /// Reports how many tokens of the prompt are computed, and takes note of how many of them, in all, were found in the
+    /// cache; what is computed again after a preemption is no news.
+    pub(super) fn report_prefill(&mut self, computed: usize, cached: usize) {
+        self.cached = cached;
         let done = computed.min(self.prompt_tokens);
         if done > self.prefilled {
             self.prefilled = done;
@@ -210,6 +215,7 @@ impl Output {
         };
         Usage {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached,
             completion_tokens: self.generated,
             queue_ms: milliseconds(Some(submitted), started.or(Some(now))),
             prefill_ms: milliseconds(started, first_token.or(Some(now))),
@@ -255,7 +261,7 @@ mod tests {
         for (computed, reported) in
             [(4, Some(4)), (2, None), (4, None), (9, Some(9)), (12, Some(10)), (14, None)]
         {
-            output.report_prefill(computed);
+            output.report_prefill(computed, 0);
             let expected = reported.map(|done| Event::Prefill { done, total: 10 });
             assert_eq!(
                 receiver.next(Some(std::time::Duration::ZERO)).unwrap(),

@@ -127,6 +127,8 @@ pub struct TokenLogprob {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Those of the prompt's tokens that were not computed, as another request had left their keys and values.
+    pub cached_tokens: usize,
     /// Tokens generated, EOS included.
     pub completion_tokens: usize,
     /// Milliseconds spent waiting for a place in the batch.

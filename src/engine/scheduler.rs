@@ -3,25 +3,30 @@
 //! Plain data and no threads: the same calls always lead to the same batches.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::kv_cache::BlockPool;
+use super::prefix_hash::BlockHash;
 use super::sequence::{Sequence, SequenceId};
+use super::waiting::{Order, Waiting};
 use crate::backend::{Batch, BatchEntry, KvLayout, LogitsRows};
 use crate::error::{Error, Result};
 
 /// Least prompt tokens in a chunk while several prompts wait: a chunk reads its whole context, so tiny ones are dear.
 const MIN_CHUNK: usize = 64;
 
-/// What a step may hold.
+/// What a step may hold, and who comes first.
 #[derive(Debug, Clone)]
 pub(super) struct SchedulerLimits {
     /// Most query tokens of a step.
     pub(super) max_step_tokens: usize,
     /// Most sequences that hold KV blocks; `None` lets the KV cache decide.
     pub(super) max_sequences: Option<usize>,
-    /// Longest context of the model.
+    /// Longest context to serve.
     pub(super) context_len: usize,
+    /// Which waiting sequence starts next.
+    pub(super) order: Order,
 }
 
 /// One sequence's part in a step.
@@ -40,23 +45,28 @@ pub(super) struct Scheduled {
 
 /// All sequences that are not finished.
 ///
-/// Sequences start in order of arrival, and when blocks run out the youngest gives up its own and is later computed
-/// again from its tokens: so the running sequences are always the oldest, and the oldest can always finish.
+/// When blocks run out, the sequence that started last gives up its own and is later computed again from its tokens,
+/// before any other starts: so the one that started first can always finish.
+///
+/// Full blocks are shared. Of several sequences whose next blocks would hold the same, one computes and the others wait
+/// for it, block by block, until they differ: so many samples of a prompt that arrive together compute it once.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     max_step_tokens: usize,
     max_sequences: usize,
     max_tokens: usize,
     pool: BlockPool,
-    /// In order of arrival.
-    sequences: Vec<Sequence>,
-    /// How many of `sequences`, from the first, hold blocks.
-    running: usize,
+    /// Sequences that hold blocks, in the order in which they started.
+    running: Vec<Sequence>,
+    waiting: Waiting,
     /// The last sequence that got a chunk of its prompt computed: the round-robin goes on behind it.
     last_prefilled: Option<SequenceId>,
     preemptions: u64,
+    cached_tokens: u64,
     /// Scratch: indices of the sequences whose prompts this step works on.
     prefilling: Vec<usize>,
+    /// Scratch: the blocks that are somebody's to compute next.
+    claimed: HashSet<BlockHash>,
     /// Scratch: a pending token and the draft behind it.
     query: Vec<u32>,
 }
@@ -70,6 +80,7 @@ impl Scheduler {
         for (name, value) in [
             ("max_step_tokens", limits.max_step_tokens),
             ("max_sequences", limits.max_sequences.unwrap_or(usize::MAX)),
+            ("max_context", limits.context_len),
             ("block_size", layout.block_size),
             ("num_blocks", layout.num_blocks),
         ] {
@@ -85,11 +96,13 @@ impl Scheduler {
             max_sequences: limits.max_sequences.unwrap_or(usize::MAX).min(fits_step),
             max_tokens: limits.context_len.min(layout.num_blocks.saturating_mul(layout.block_size)),
             pool: BlockPool::new(layout.num_blocks, layout.block_size),
-            sequences: Vec::new(),
-            running: 0,
+            running: Vec::new(),
+            waiting: Waiting::new(limits.order),
             last_prefilled: None,
             preemptions: 0,
+            cached_tokens: 0,
             prefilling: Vec::new(),
+            claimed: HashSet::new(),
             query: Vec::new(),
         })
     }
@@ -101,29 +114,33 @@ impl Scheduler {
 
     /// Queues a sequence that is younger than all others and fits [`Scheduler::max_tokens`].
     pub(super) fn push(&mut self, sequence: Sequence) {
-        assert!(self.sequences.last().is_none_or(|last| last.id() < sequence.id()), "out of order");
         assert!(sequence.tokens().len() < self.max_tokens, "a sequence that never fits");
-        self.sequences.push(sequence);
+        self.waiting.push(sequence);
     }
 
     /// Whether all sequences are finished.
     pub(super) fn is_empty(&self) -> bool {
-        self.sequences.is_empty()
+        self.running.is_empty() && self.waiting.len() == 0
     }
 
     /// Sequences that hold blocks.
     pub(super) fn num_running(&self) -> usize {
-        self.running
+        self.running.len()
     }
 
     /// Sequences that wait for blocks.
     pub(super) fn num_waiting(&self) -> usize {
-        self.sequences.len() - self.running
+        self.waiting.len()
     }
 
-    /// Times that a sequence lost its blocks to an older one.
+    /// Times that a sequence lost its blocks to one that had started before it.
     pub(super) fn preemptions(&self) -> u64 {
         self.preemptions
+    }
+
+    /// Prompt tokens that were found in the KV cache.
+    pub(super) fn cached_tokens(&self) -> u64 {
+        self.cached_tokens
     }
 
     /// The KV blocks.
@@ -131,24 +148,36 @@ impl Scheduler {
         &self.pool
     }
 
-    /// A sequence that is not finished.
+    /// A sequence that is part of the step.
     pub(super) fn sequence_mut(&mut self, id: SequenceId) -> &mut Sequence {
-        let index = self.index(id);
-        &mut self.sequences[index]
+        let index = self.running.iter().position(|sequence| sequence.id() == id);
+        assert!(index.is_some(), "sequence {id:?} does not run");
+        &mut self.running[index.unwrap_or_default()]
     }
 
     /// The sequences of which the next step computes one token, unless it preempts them: those that may have drafts.
     pub(super) fn decoding_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
-        self.sequences[..self.running].iter_mut().filter(|sequence| sequence.is_decoding())
+        self.running.iter_mut().filter(|sequence| sequence.is_decoding())
+    }
+
+    /// Lets other sequences share what a finished step has computed for this one, of which `computed_before` tokens were
+    /// computed before.
+    pub(super) fn publish(&mut self, id: SequenceId, computed_before: usize) {
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id() == id) {
+            sequence.publish(&mut self.pool, computed_before);
+        }
     }
 
     /// Forgets a sequence and frees its blocks.
     pub(super) fn remove(&mut self, id: SequenceId) {
-        let index = self.index(id);
-        let mut sequence = self.sequences.remove(index);
-        sequence.evict(&mut self.pool);
-        if index < self.running {
-            self.running -= 1;
+        let running = self.running.iter().position(|sequence| sequence.id() == id);
+        let sequence = match running {
+            Some(index) => Some(self.running.remove(index)),
+            None => self.waiting.remove(id),
+        };
+        assert!(sequence.is_some(), "sequence {id:?} is finished");
+        if let Some(mut sequence) = sequence {
+            sequence.evict(&mut self.pool);
         }
     }
 
@@ -159,25 +188,24 @@ impl Scheduler {
         batch.clear();
         plan.clear();
         self.schedule_decodes(batch, plan);
-        let first_admitted = self.running;
+        let first_admitted = self.running.len();
         self.admit();
         self.schedule_prefills(first_admitted, batch, plan);
         assert!(self.is_empty() || !batch.is_empty(), "a step without work");
     }
 
-    /// One token for every sequence that only waits for its next; the youngest make room when blocks run out.
+    /// One token for every sequence that only waits for its next; the last to start make room when blocks run out.
     ///
     /// Drafts take what remains of the half of a step that decoding may fill, and never a block of another sequence.
     fn schedule_decodes(&mut self, batch: &mut Batch, plan: &mut Vec<Scheduled>) {
         let decoding = self.decoding_mut().count();
         let mut draft_budget = (self.max_step_tokens / 2).saturating_sub(decoding);
         let mut index = 0;
-        while index < self.running {
-            let sequence = &mut self.sequences[index];
+        while let Some(sequence) = self.running.get_mut(index) {
             if sequence.is_decoding() {
                 let tokens = sequence.tokens().len();
                 if !sequence.reserve(&mut self.pool, tokens) {
-                    self.preempt_youngest();
+                    self.preempt_last();
                     continue;
                 }
                 let draft_len = sequence.draft().len().min(draft_budget);
@@ -193,38 +221,41 @@ impl Scheduler {
         }
     }
 
-    fn preempt_youngest(&mut self) {
-        self.running -= 1;
-        self.sequences[self.running].evict(&mut self.pool);
-        self.preemptions += 1;
+    fn preempt_last(&mut self) {
+        if let Some(mut sequence) = self.running.pop() {
+            sequence.evict(&mut self.pool);
+            self.waiting.push_preempted(sequence);
+            self.preemptions += 1;
+        }
     }
 
-    /// Starts waiting sequences in order while the blocks of all their tokens are free.
+    /// Starts waiting sequences in order while blocks for all their tokens are free or can be shared.
     ///
     /// A block for each running sequence stays free, so that what is started is not soon preempted.
     fn admit(&mut self) {
-        while self.running < self.max_sequences
-            && let Some(sequence) = self.sequences.get_mut(self.running)
+        while self.running.len() < self.max_sequences
+            && let Some(sequence) = self.waiting.next_mut()
         {
             let tokens = sequence.tokens().len();
-            if self.pool.blocks_for(tokens) + self.running > self.pool.num_free()
-                || !sequence.reserve(&mut self.pool, tokens)
-            {
+            let (shareable, shareable_free) = sequence.count_shareable(&self.pool);
+            let from_free = self.pool.blocks_for(tokens) - shareable + shareable_free;
+            if from_free + self.running.len() > self.pool.num_free() {
                 break;
             }
-            self.running += 1;
+            self.cached_tokens += sequence.share(&mut self.pool) as u64;
+            let reserved = sequence.reserve(&mut self.pool, tokens);
+            assert!(reserved, "the blocks were counted");
+            self.running.extend(self.waiting.take_next());
         }
     }
 
     /// Shares what is left of the step among the prompts that are not computed yet, equally, in turns.
     fn schedule_prefills(&mut self, first_admitted: usize, batch: &mut Batch, plan: &mut Vec<Scheduled>) {
+        self.choose_prefilling(first_admitted);
         let mut budget = self.max_step_tokens - batch.len();
-        let sequences = &self.sequences[..self.running];
+        let sequences = &self.running;
         let prefilling = &mut self.prefilling;
-        prefilling.clear();
-        // Of the sequences that ran before, those with a single token left are in the step already.
-        let is_prefilling = |&index: &usize| index >= first_admitted || !sequences[index].is_decoding();
-        prefilling.extend((0..sequences.len()).filter(is_prefilling));
+        prefilling.sort_unstable_by_key(|&index| sequences[index].id());
         let turn = prefilling.iter().position(|&index| Some(sequences[index].id()) > self.last_prefilled);
         prefilling.rotate_left(turn.unwrap_or(0));
         prefilling.truncate(budget.div_ceil(MIN_CHUNK));
@@ -242,10 +273,23 @@ impl Scheduler {
         }
     }
 
-    fn index(&self, id: SequenceId) -> usize {
-        let index = self.sequences.binary_search_by_key(&id, Sequence::id);
-        assert!(index.is_ok(), "sequence {id:?} is finished");
-        index.unwrap_or_default()
+    /// Lists the sequences with tokens to compute in chunks, but for those that wait for a block of another.
+    ///
+    /// The first that waits for a block computes it, so somebody always advances.
+    fn choose_prefilling(&mut self, first_admitted: usize) {
+        let Self { running, pool, prefilling, claimed, cached_tokens, .. } = self;
+        prefilling.clear();
+        claimed.clear();
+        for (index, sequence) in running.iter_mut().enumerate() {
+            // Of the sequences that ran before, those with a single token left are in the step already.
+            if index < first_admitted && sequence.is_decoding() {
+                continue;
+            }
+            *cached_tokens += sequence.share(pool) as u64;
+            if sequence.next_block(pool).is_none_or(|hash| claimed.insert(hash)) {
+                prefilling.push(index);
+            }
+        }
     }
 }
 
@@ -288,7 +332,12 @@ mod tests {
     impl Harness {
         fn new(max_step_tokens: usize, num_blocks: usize) -> Self {
             let layout = KvLayout { num_layers: 1, num_kv_heads: 1, head_dim: 1, block_size: 16, num_blocks };
-            let limits = SchedulerLimits { max_step_tokens, max_sequences: None, context_len: 200_000 };
+            let limits = SchedulerLimits {
+                max_step_tokens,
+                max_sequences: None,
+                context_len: 200_000,
+                order: Order::Arrival,
+            };
             let scheduler = Scheduler::new(&limits, &layout).unwrap();
             Self { scheduler, batch: Batch::default(), plan: Vec::new(), next_id: 0 }
         }

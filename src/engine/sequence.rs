@@ -1,6 +1,7 @@
 //! One sequence's context as the scheduler sees it: its tokens and how many of them the KV cache holds.
 
-use super::kv_cache::{BlockPool, BlockTable};
+use super::kv_cache::{BlockPool, BlockTable, Found};
+use super::prefix_hash::{BlockHash, HashChain};
 
 /// Number of a request in order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +16,12 @@ pub(super) struct Sequence {
     /// How many of `tokens`, from the first, have their keys and values in the cache.
     computed: usize,
     blocks: BlockTable,
+    /// Names of the full blocks; `None` when the sequence shares none.
+    hashes: Option<HashChain>,
+    /// Most tokens that ever had their keys and values in the cache: what is computed again is not new.
+    most_computed: usize,
+    /// Tokens of the prompt that were not computed for this sequence, but found.
+    cached: usize,
     /// A guess of the tokens that come next, for the next step to verify.
     draft: Vec<u32>,
 }
@@ -29,8 +36,16 @@ impl Sequence {
             tokens: prompt,
             computed: 0,
             blocks: BlockTable::default(),
+            hashes: None,
+            most_computed: 0,
+            cached: 0,
             draft: Vec::new(),
         }
+    }
+
+    /// Shares full blocks with sequences of the same `rotation_class`.
+    pub(super) fn share_blocks(&mut self, rotation_class: usize) {
+        self.hashes = Some(HashChain::new(rotation_class));
     }
 
     /// Its number.
@@ -46,6 +61,11 @@ impl Sequence {
     /// Tokens of the prompt.
     pub(super) fn prompt_len(&self) -> usize {
         self.prompt_len
+    }
+
+    /// Tokens of the prompt that were found in the KV cache instead of being computed.
+    pub(super) fn cached(&self) -> usize {
+        self.cached
     }
 
     /// Tokens in the KV cache.
@@ -89,6 +109,61 @@ impl Sequence {
         self.blocks.grow(pool, tokens)
     }
 
+    /// How many of the blocks that are not computed yet, from the first, could be shared, and how many of these are free.
+    pub(super) fn count_shareable(&mut self, pool: &BlockPool) -> (usize, usize) {
+        let (mut shareable, mut free) = (0, 0);
+        while let Some(hash) = self.next_hash(pool, shareable)
+            && let Some(found) = pool.find(&hash)
+        {
+            shareable += 1;
+            free += usize::from(found == Found::Free);
+        }
+        (shareable, free)
+    }
+
+    /// Shares the blocks that come next as far as they exist, and returns how many tokens of the prompt they saved.
+    pub(super) fn share(&mut self, pool: &mut BlockPool) -> usize {
+        let before = self.computed;
+        while let Some(hash) = self.next_hash(pool, 0)
+            && self.blocks.share(pool, self.computed / pool.block_size(), &hash)
+        {
+            self.computed = (self.computed / pool.block_size() + 1) * pool.block_size();
+        }
+        let of_prompt = |from: usize| self.computed.min(self.prompt_len).saturating_sub(from);
+        let (saved, new) = (of_prompt(before), of_prompt(before.max(self.most_computed)));
+        self.cached += new;
+        self.most_computed = self.most_computed.max(self.computed);
+        saved
+    }
+
+    /// What the block with the next token to compute will hold, when it is full of tokens that are known, and is not the
+    /// last one: a token is left to be computed, as its logits are needed, and no shared block is ever written.
+    pub(super) fn next_block(&mut self, pool: &BlockPool) -> Option<BlockHash> {
+        self.next_hash(pool, 0)
+    }
+
+    /// The hash of the block that is `ahead` blocks behind the one with the next token to compute.
+    fn next_hash(&mut self, pool: &BlockPool, ahead: usize) -> Option<BlockHash> {
+        let block = self.computed / pool.block_size() + ahead;
+        if (block + 1) * pool.block_size() >= self.tokens.len() {
+            return None;
+        }
+        let hashes = self.hashes.as_mut()?;
+        hashes.extend(&self.tokens, pool.block_size());
+        hashes.get(block).copied()
+    }
+
+    /// Lets others share the full blocks that are computed, when before the last step `computed_before` tokens were.
+    pub(super) fn publish(&mut self, pool: &mut BlockPool, computed_before: usize) {
+        let Some(hashes) = &mut self.hashes else { return };
+        hashes.extend(&self.tokens, pool.block_size());
+        for block in computed_before / pool.block_size()..self.computed / pool.block_size() {
+            if let Some(&hash) = hashes.get(block) {
+                self.blocks.register(pool, block, hash);
+            }
+        }
+    }
+
     /// Gives the blocks back; the tokens stay, to be computed again.
     pub(super) fn evict(&mut self, pool: &mut BlockPool) {
         self.blocks.release(pool);
@@ -100,6 +175,7 @@ impl Sequence {
     pub(super) fn advance(&mut self, count: usize) -> usize {
         let prompt_left = self.prompt_len.saturating_sub(self.computed);
         self.computed += count;
+        self.most_computed = self.most_computed.max(self.computed);
         assert!(self.computed <= self.tokens.len(), "more computed than there is");
         count.min(prompt_left)
     }

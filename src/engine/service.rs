@@ -37,14 +37,15 @@ impl Service {
         let scheduler_limits = SchedulerLimits {
             max_step_tokens: decoder.max_step_tokens(),
             max_sequences: options.max_sequences,
-            context_len: decoder.config().max_position_embeddings,
+            context_len: decoder.max_context(),
+            order: options.order,
         };
         let scheduler = Scheduler::new(&scheduler_limits, decoder.kv_layout())?;
         let vocab_size = decoder.config().vocab_size;
         let limits =
             OutputLimits { max_tokens: scheduler.max_tokens(), prompt_lookup: options.prompt_lookup };
         let shared = Arc::new(Shared::default());
-        let worker = Worker::new(decoder, scheduler, Arc::clone(&shared));
+        let worker = Worker::new(decoder, scheduler, options.prefix_cache, Arc::clone(&shared));
         let (sender, receiver) = channel();
         let thread = thread::Builder::new()
             .name("swebench-engine".to_owned())

@@ -7,6 +7,8 @@ pub struct EngineStats {
     pub steps: u64,
     /// Prompt tokens computed; those computed again after a preemption count again.
     pub prompt_tokens: u64,
+    /// Prompt tokens that were found in the KV cache instead; those found again after a preemption count again.
+    pub cached_tokens: u64,
     /// Tokens generated, EOS included.
     pub generated_tokens: u64,
     /// Tokens guessed by prompt lookup.
@@ -21,6 +23,16 @@ pub struct EngineStats {
     pub waiting: usize,
     /// KV blocks that nobody holds.
     pub free_blocks: usize,
+    /// Those of the free blocks that keep a prefix for later prompts.
+    pub cached_blocks: usize,
     /// KV blocks in all.
     pub num_blocks: usize,
+}
+
+impl EngineStats {
+    /// Share of the prompt tokens that were found in the KV cache, 0 to 1.
+    pub fn cache_hit_rate(&self) -> f64 {
+        let all = self.cached_tokens + self.prompt_tokens;
+        if all == 0 { 0.0 } else { self.cached_tokens as f64 / all as f64 }
+    }
 }

@@ -84,6 +84,8 @@ enum Ending {
 pub(super) struct Worker {
     decoder: Box<dyn Decoder>,
     scheduler: Scheduler,
+    /// Whether sequences share KV blocks.
+    prefix_cache: bool,
     outputs: HashMap<SequenceId, Output>,
     sampler: Sampler,
     batch: Batch,
@@ -97,10 +99,16 @@ pub(super) struct Worker {
 
 impl Worker {
     /// A worker without requests.
-    pub(super) fn new(decoder: Box<dyn Decoder>, scheduler: Scheduler, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        decoder: Box<dyn Decoder>,
+        scheduler: Scheduler,
+        prefix_cache: bool,
+        shared: Arc<Shared>,
+    ) -> Self {
         let mut worker = Self {
             decoder,
             scheduler,
+            prefix_cache,
             outputs: HashMap::new(),
             sampler: Sampler::default(),
             batch: Batch::default(),
@@ -168,7 +176,12 @@ impl Worker {
         let id = SequenceId(self.next_id);
         self.next_id += 1;
         self.outputs.insert(id, submission.output);
-        self.scheduler.push(Sequence::new(id, submission.prompt));
+        let rotation_class = self.decoder.config().rotation_class(submission.prompt.len());
+        let mut sequence = Sequence::new(id, submission.prompt);
+        if self.prefix_cache {
+            sequence.share_blocks(rotation_class);
+        }
+        self.scheduler.push(sequence);
     }
 
     fn end_cancelled(&mut self) {
@@ -208,8 +221,9 @@ impl Worker {
         for part in plan {
             let sequence = scheduler.sequence_mut(part.id);
             let output = output_of(outputs, part.id);
+            let computed_before = sequence.computed();
             stats.prompt_tokens += sequence.advance(part.query_len) as u64;
-            output.report_prefill(sequence.computed());
+            output.report_prefill(sequence.computed(), sequence.cached());
             let mut accepted = 0;
             for row in part.logits_rows.clone() {
                 let row = &logits[row * vocab_size..(row + 1) * vocab_size];
@@ -234,6 +248,7 @@ impl Worker {
                 accepted += 1;
             }
             sequence.truncate_draft(0);
+            scheduler.publish(part.id, computed_before);
             output.learn(part.draft_len, accepted);
             stats.drafted_tokens += part.draft_len as u64;
             stats.accepted_tokens += accepted as u64;
@@ -260,9 +275,11 @@ impl Worker {
     fn publish_stats(&mut self) {
         let pool = self.scheduler.pool();
         self.stats.preemptions = self.scheduler.preemptions();
+        self.stats.cached_tokens = self.scheduler.cached_tokens();
         self.stats.running = self.scheduler.num_running();
         self.stats.waiting = self.scheduler.num_waiting();
         self.stats.free_blocks = pool.num_free();
+        self.stats.cached_blocks = pool.num_cached();
         self.stats.num_blocks = pool.num_blocks();
         *self.shared.lock_stats() = self.stats;
     }

@@ -121,6 +121,34 @@ impl ModelConfig {
         HeadLayout { num_heads: self.num_heads, num_kv_heads: self.num_kv_heads, head_dim: self.head_dim }
     }
 
+    /// The longest context that can be served: with dynamic or YaRN scaling it may exceed `max_position_embeddings`.
+    pub fn context_len(&self) -> usize {
+        let limit = self.max_position_embeddings;
+        let scaled = match self.rope.scaling {
+            // Whole tokens; a factor below 1 or beyond all bounds saturates.
+            RopeScaling::DynamicNtk { factor, .. } => (limit as f64 * factor) as usize,
+            RopeScaling::Yarn { factor, original_max_position_embeddings: original, .. } => {
+                (original as f64 * factor) as usize
+            }
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => limit,
+        };
+        scaled.clamp(limit, MAX_DIMENSION.max(limit))
+    }
+
+    /// Prompts of equal class have equal keys and values for equal first tokens, whatever follows.
+    ///
+    /// Dynamic NTK scaling rotates the tokens of a prompt for its whole length, once that exceeds the model's limit.
+    pub fn rotation_class(&self, prompt_len: usize) -> usize {
+        match self.rope.scaling {
+            RopeScaling::DynamicNtk { max_position_embeddings, .. }
+                if prompt_len > max_position_embeddings =>
+            {
+                prompt_len
+            }
+            _ => 0,
+        }
+    }
+
     /// Every tensor of the checkpoint with its shape.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let heads = self.heads();
@@ -476,6 +504,33 @@ mod tests {
         assert_eq!(config("Qwen2ForCausalLM", windowed).unwrap().windows, [None, Some(8), Some(8)]);
         let qwen3 = config("Qwen3ForCausalLM", "").unwrap();
         assert_eq!((qwen3.head_dim, qwen3.qk_norm), (128, true));
+    }
+
+    #[test]
+    fn the_context_grows_with_dynamic_and_yarn_scaling() {
+        for (scaling, context_len) in [
+            (r#"null"#, 2048),
+            (r#"{"type": "linear", "factor": 4.0}"#, 2048),
+            (r#"{"type": "dynamic", "factor": 2.5}"#, 5120),
+            (r#"{"type": "dynamic", "factor": 0.5}"#, 2048),
+            (r#"{"type": "dynamic", "factor": 1e300}"#, MAX_DIMENSION),
+            (r#"{"type": "yarn", "factor": 4.0}"#, 8192),
+            (r#"{"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}"#, 4096),
+            (r#"{"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}"#, 2048),
+        ] {
+            let config = config("LlamaForCausalLM", &format!(r#", "rope_scaling": {scaling}"#)).unwrap();
+            assert_eq!(config.context_len(), context_len, "{scaling}");
+        }
+    }
+
+    #[test]
+    fn only_long_prompts_under_dynamic_scaling_rotate_by_their_length() {
+        let dynamic = r#", "rope_scaling": {"type": "dynamic", "factor": 2.0}"#;
+        for (extra, prompt_len, class) in
+            [("", 5000, 0), (dynamic, 100, 0), (dynamic, 2048, 0), (dynamic, 2049, 2049)]
+        {
+            assert_eq!(config("LlamaForCausalLM", extra).unwrap().rotation_class(prompt_len), class);
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub struct Llama<B: Backend> {
     kv_layout: KvLayout,
     kv_cache: B::KvCache,
     max_step_tokens: usize,
+    max_context: usize,
     activations: Activations<B>,
     step: B::Step,
     angles: RopeAngles,
@@ -83,6 +84,7 @@ impl<B: Backend> Llama<B> {
         Ok(Self {
             heads: config.heads(),
             rope: Rope::new(&config.rope, config.head_dim),
+            max_context: config.context_len(),
             backend,
             config,
             embedding,
@@ -96,6 +98,12 @@ impl<B: Backend> Llama<B> {
             step,
             angles: RopeAngles::default(),
         })
+    }
+
+    /// Serves contexts of at most `limit` tokens; the model's own limit stays.
+    pub fn with_max_context(mut self, limit: usize) -> Self {
+        self.max_context = self.max_context.min(limit);
+        self
     }
 
     /// Computes normed hidden states of all query tokens into `activations.normed`.
@@ -149,6 +157,10 @@ impl<B: Backend> Decoder for Llama<B> {
 
     fn max_step_tokens(&self) -> usize {
         self.max_step_tokens
+    }
+
+    fn max_context(&self) -> usize {
+        self.max_context
     }
 
     fn step(&mut self, batch: &Batch) -> Result<&[f32]> {

@@ -33,7 +33,7 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Bytes for the KV cache; `None` takes what eight full contexts need, within half of the free memory.
     pub kv_memory: Option<u64>,
-    /// The longest context to serve; `None` takes the model's.
+    /// The longest context to serve, prompt and generated tokens; `None`, and more than the model's, take the model's.
     pub max_context: Option<usize>,
     /// Most query tokens of one step; `None` takes 512.
     pub max_step_tokens: Option<usize>,
@@ -97,7 +97,11 @@ fn on_backend<B: Backend>(
     let dtype = backend.dtype();
     let max_step_tokens = options.max_step_tokens.unwrap_or(DEFAULT_STEP_TOKENS).max(1);
     let layout = |config: &ModelConfig| kv_layout(config, dtype, options);
-    Ok(Box::new(Llama::load(backend, config, source, max_step_tokens, layout)?))
+    let model = Llama::load(backend, config, source, max_step_tokens, layout)?;
+    Ok(Box::new(match options.max_context {
+        Some(limit) => model.with_max_context(limit),
+        None => model,
+    }))
 }
 
 /// Sizes the KV cache; called when the weights are in memory, so that what is free is known.
@@ -110,8 +114,7 @@ fn kv_layout(config: &ModelConfig, dtype: DType, options: &LoadOptions) -> Resul
         num_blocks: 0,
     };
     let block_bytes = (layout.elements_per_token() * dtype.size() * BLOCK_SIZE) as u64;
-    let context =
-        options.max_context.unwrap_or(config.max_position_embeddings).min(config.max_position_embeddings);
+    let context = config.context_len().min(options.max_context.unwrap_or(usize::MAX));
     let blocks = match options.kv_memory {
         Some(bytes) => bytes / block_bytes,
         None => {

@@ -46,6 +46,11 @@ pub trait Decoder: Send {
     /// The most query tokens that one step may hold.
     fn max_step_tokens(&self) -> usize;
 
+    /// Most tokens of one sequence, prompt and generated: the model's limit, or less when asked for at load.
+    fn max_context(&self) -> usize {
+        self.config().context_len()
+    }
+
     /// Runs one step and returns f32 logits `[batch.logits_rows().len(), vocab_size]`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use crate::backend::{Batch, KvLayout};
 use crate::engine::text::{Detokenizer, DetokenizerFactory};
 use crate::error::Result;
+use crate::model::rope::RopeScaling;
 use crate::model::{Decoder, ModelConfig};
 
 /// Ids of the fake vocabulary.
@@ -100,6 +101,22 @@ impl FakeDecoder {
         }
     }
 
+    /// Rotates as dynamic NTK scaling does beyond `limit` tokens.
+    pub(super) fn with_dynamic_rope(mut self, limit: usize) -> Self {
+        let factor = self.config.max_position_embeddings as f64 / limit as f64;
+        self.config.rope.scaling = RopeScaling::DynamicNtk { factor, max_position_embeddings: limit };
+        self.config.max_position_embeddings = limit;
+        self
+    }
+
+    /// By what keys and values of a token with this RoPE length depend on it.
+    fn rotation(&self, rope_len: usize) -> usize {
+        match self.config.rope.scaling {
+            RopeScaling::DynamicNtk { max_position_embeddings, .. } => rope_len.max(max_position_embeddings),
+            _ => 0,
+        }
+    }
+
     fn slot(&self, table: &[u32], position: usize) -> usize {
         let block_size = self.layout.block_size;
         table[position / block_size] as usize * block_size + position % block_size
@@ -152,10 +169,12 @@ impl Decoder for FakeDecoder {
                     if position == 0 {
                         prompt_len = rope_len;
                     }
-                    assert_eq!(rope_len, prompt_len.max(position + 1));
+                    assert_eq!(self.rotation(rope_len), self.rotation(prompt_len.max(position + 1)));
                     token
                 })
                 .collect();
+            let rope_len = batch.rope_lens()[row] as usize;
+            assert_eq!(self.rotation(rope_len), self.rotation(prompt_len.max(context)), "another's prefix");
             self.logits.extend((self.language)(&history));
         }
         Ok(&self.logits)
@@ -183,6 +202,10 @@ impl Decoder for Hooked {
 
     fn max_step_tokens(&self) -> usize {
         self.decoder.max_step_tokens()
+    }
+
+    fn max_context(&self) -> usize {
+        self.decoder.max_context()
     }
 
     fn step(&mut self, batch: &Batch) -> Result<&[f32]> {

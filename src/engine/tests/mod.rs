@@ -4,6 +4,7 @@ mod failures;
 mod fake;
 mod llama;
 mod outputs;
+mod prefix;
 mod stress;
 
 use std::sync::mpsc::{Sender, channel};
@@ -68,8 +69,9 @@ fn generate(service: &Service, request: Request) -> Result<Completion> {
     Generation { receiver: service.submit(request)? }.wait()
 }
 
-/// The completion apart from its times.
+/// The completion apart from its times, and from what others left in the cache for it.
 fn without_times(mut completion: Completion) -> Completion {
+    completion.usage.cached_tokens = 0;
     completion.usage.queue_ms = 0.0;
     completion.usage.prefill_ms = 0.0;
     completion.usage.decode_ms = 0.0;
@@ -78,7 +80,7 @@ fn without_times(mut completion: Completion) -> Completion {
 
 /// What the request yields when it runs alone, token by token, with memory for everything.
 fn alone(language: Language, request: &Request) -> Completion {
-    let options = EngineOptions { prompt_lookup: false, ..EngineOptions::default() };
+    let options = EngineOptions { prompt_lookup: false, prefix_cache: false, ..EngineOptions::default() };
     let service = start_with(Sizes::LARGE, language, no_hook(), &options);
     without_times(generate(&service, request.clone()).unwrap())
 }

@@ -78,6 +78,7 @@ fn completion(text: &str, finish_reason: FinishReason) -> Event {
         logprobs: Vec::new(),
         usage: Usage {
             prompt_tokens: 5,
+            cached_tokens: 0,
             completion_tokens: 3,
             queue_ms: 100.0,
             prefill_ms: 2.0,
