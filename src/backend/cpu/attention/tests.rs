@@ -148,7 +148,9 @@ impl Case {
         let params = self.params();
         let mut out = Vec::new();
         for row in 0..query_len {
-            let seen = visible(kv_len - query_len + row, &params);
+            let position = kv_len - query_len + row;
+            let in_window = |token: usize| self.window.is_none_or(|window| position - token < window);
+            let seen: Vec<usize> = (0..=position).filter(|&token| in_window(token)).collect();
             for head in 0..heads.num_heads {
                 let query = &queries[row * heads.q_width() + head * heads.head_dim..][..heads.head_dim];
                 let of = |values: &[f32], token: usize, i: usize| {
@@ -157,8 +159,8 @@ impl Case {
                 };
                 let mut size = 0.0_f64;
                 let scores: Vec<f64> = seen
-                    .clone()
-                    .map(|token| {
+                    .iter()
+                    .map(|&token| {
                         let products = query
                             .iter()
                             .enumerate()
@@ -175,7 +177,7 @@ impl Case {
                 let tolerance = 2.0 * size * unit_roundoff(dtype) + 4.0 * unit_roundoff(dtype) + 1e-5;
                 for i in 0..heads.head_dim {
                     let value: f64 =
-                        seen.clone().zip(&weights).map(|(token, w)| w * of(&context.values, token, i)).sum();
+                        seen.iter().zip(&weights).map(|(&token, w)| w * of(&context.values, token, i)).sum();
                     out.push((value / sum, tolerance));
                 }
             }
