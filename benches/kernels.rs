@@ -235,7 +235,7 @@ fn attention(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, pre
         num_blocks: 8 * CONTEXT / BLOCK,
     };
     let mut cache = backend.alloc_kv_cache(&layout).unwrap();
-    let params = AttentionParams { softmax_scale: 0.125, window: None };
+    let params = AttentionParams { layer: 0, heads: HEADS, softmax_scale: 0.125, window: None };
     let mut step = backend.alloc_step(8 * CONTEXT).unwrap();
     for (name, sequences, query_len) in
         [("prompt", 8, CONTEXT), ("1 row", 1, 1), ("8 sequences", 8, 1), ("draft", 1, 5), ("chunk", 1, CHUNK)]
@@ -272,7 +272,9 @@ fn attention(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, pre
         let line =
             Line::measure(limits, format!("attention, {name}"), work, if rows < 32 { 25 } else { 7 }, || {
                 layer = (layer + 1) % layout.num_layers;
-                backend.attention(&step, layer, &HEADS, &params, &qkv, &cache, &mut out).unwrap();
+                backend
+                    .attention(&step, &AttentionParams { layer, ..params }, &qkv, &cache, &mut out)
+                    .unwrap();
             });
         match name {
             "1 row" => decode.add(LAYERS, &line),

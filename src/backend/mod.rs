@@ -77,6 +77,10 @@ impl HeadLayout {
 /// How one layer attends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionParams {
+    /// Decoder layer, whose part of the cache is read.
+    pub layer: usize,
+    /// Head counts.
+    pub heads: HeadLayout,
     /// Factor on QKᵀ, usually `1 / sqrt(head_dim)`.
     pub softmax_scale: f32,
     /// A query at position `i` sees keys `j` with `j <= i` and, when set, `i - j < window`.
@@ -200,8 +204,6 @@ pub trait Backend: Send + Sync + 'static {
     fn attention(
         &self,
         step: &Self::Step,
-        layer: usize,
-        heads: &HeadLayout,
         params: &AttentionParams,
         qkv: &Self::Activation,
         cache: &Self::KvCache,

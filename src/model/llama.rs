@@ -117,7 +117,7 @@ impl<B: Backend> Llama<B> {
             backend.linear(rows, &a.normed, &layer.qkv, &mut a.qkv)?;
             let norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
             backend.rotary_append(step, index, heads, norm, &mut a.qkv, kv_cache)?;
-            backend.attention(step, index, heads, &layer.attention, &a.qkv, kv_cache, &mut a.attended)?;
+            backend.attention(step, &layer.attention, &a.qkv, kv_cache, &mut a.attended)?;
             backend.linear(rows, &a.attended, &layer.output, &mut a.delta)?;
             let norm = &layer.post_attention_norm;
             backend.add_rms_norm(rows, &mut a.hidden, &a.delta, norm, eps, &mut a.normed)?;
@@ -243,6 +243,8 @@ impl<B: Backend> Loader<'_, B> {
             gate_up: self.linear(&[&gate, &up], ffn, hidden, config.mlp_bias)?,
             down: self.linear(&[&down], hidden, ffn, config.mlp_bias)?,
             attention: AttentionParams {
+                layer: index,
+                heads,
                 softmax_scale: 1.0 / (config.head_dim as f32).sqrt(),
                 window: config.windows[index],
             },

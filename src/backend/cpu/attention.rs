@@ -19,7 +19,7 @@ use super::multiply::INPUT_STRIDE;
 use super::simd::{Dispatch, Kernel, Simd};
 use super::step::{CpuStep, StepSequence};
 use super::threads::{SharedSlice, ThreadPool};
-use crate::backend::{AttentionParams, HeadLayout};
+use crate::backend::AttentionParams;
 use crate::error::Result;
 
 /// Rows of a tile: two of the largest register tiles.
@@ -114,11 +114,7 @@ fn span_tokens(block_size: usize) -> usize {
 pub struct Attention<'a> {
     /// The step.
     pub step: &'a CpuStep,
-    /// Decoder layer.
-    pub layer: usize,
-    /// Layout of a row of `qkv`.
-    pub heads: &'a HeadLayout,
-    /// Scale and window.
+    /// Layer, layout of a row of `qkv`, scale and window.
     pub params: &'a AttentionParams,
     /// `[tokens, qkv_width]`, rotated.
     pub qkv: &'a [f32],
@@ -136,8 +132,6 @@ pub struct Attention<'a> {
 #[derive(Clone, Copy)]
 struct Shared<'a> {
     step: &'a CpuStep,
-    layer: usize,
-    heads: &'a HeadLayout,
     params: &'a AttentionParams,
     qkv: &'a [f32],
     cache: &'a CpuKvCache,
@@ -147,7 +141,7 @@ struct Shared<'a> {
 impl Attention<'_> {
     /// Computes on all threads.
     pub fn run(self, dispatch: Dispatch, pool: &ThreadPool) {
-        let heads = self.heads;
+        let heads = &self.params.heads;
         let tokens = self.step.tokens.len();
         assert_eq!(self.qkv.len(), tokens * heads.qkv_width(), "fused queries, keys and values");
         assert_eq!(self.out.len(), tokens * heads.q_width(), "output of attention");
@@ -160,20 +154,13 @@ impl Attention<'_> {
         assert!(self.scratch.len() >= pool.num_threads() * THREAD_SCRATCH, "scratch memory");
 
         let AttentionWorkspace { tiles, partials } = self.workspace;
-        let num_spans = plan(self.step, heads, self.params, span_tokens(layout.block_size), tiles);
+        let num_spans = plan(self.step, self.params, span_tokens(layout.block_size), tiles);
         let tiles = &tiles[..];
         let value_width = self.cache.value_width();
         let partial_len = Partial::len(value_width);
         let out = SharedSlice::new(self.out);
-        let shared = Shared {
-            step: self.step,
-            layer: self.layer,
-            heads,
-            params: self.params,
-            qkv: self.qkv,
-            cache: self.cache,
-            out: &out,
-        };
+        let shared =
+            Shared { step: self.step, params: self.params, qkv: self.qkv, cache: self.cache, out: &out };
         let scratch = SharedSlice::new(self.scratch);
         let scratch_of = |thread: usize| {
             // SAFETY: every thread has its own part.
@@ -230,14 +217,9 @@ impl Attention<'_> {
 }
 
 /// Lists the tiles of a step and returns the number of their spans.
-fn plan(
-    step: &CpuStep,
-    heads: &HeadLayout,
-    params: &AttentionParams,
-    span_tokens: usize,
-    tiles: &mut Vec<Tile>,
-) -> usize {
+fn plan(step: &CpuStep, params: &AttentionParams, span_tokens: usize, tiles: &mut Vec<Tile>) -> usize {
     tiles.clear();
+    let heads = &params.heads;
     let group = heads.group_size();
     let mut spans_before = 0;
     for sequence in &step.sequences {
@@ -292,7 +274,8 @@ impl Kernel for TileSpans<'_, '_> {
 
 /// Divides by the sums and writes the rows of a tile to the output.
 fn write_tile(shared: &Shared<'_>, tile: &Tile, total: &Partial<'_>) {
-    let (heads, group) = (shared.heads, shared.heads.group_size());
+    let heads = &shared.params.heads;
+    let group = heads.group_size();
     let value_width = shared.cache.value_width();
     for row in 0..tile.rows {
         let token = tile.sequence.first_row + (tile.first + row) / group;

@@ -264,8 +264,6 @@ impl Backend for CpuBackend {
     fn attention(
         &self,
         step: &CpuStep,
-        layer: usize,
-        heads: &HeadLayout,
         params: &AttentionParams,
         qkv: &CpuActivation,
         cache: &CpuKvCache,
@@ -275,8 +273,6 @@ impl Backend for CpuBackend {
         let workspace = &mut *self.workspace();
         Attention {
             step,
-            layer,
-            heads,
             params,
             qkv: qkv.rows(rows),
             cache,

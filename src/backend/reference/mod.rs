@@ -236,13 +236,12 @@ impl Backend for ReferenceBackend {
     fn attention(
         &self,
         step: &Step,
-        layer: usize,
-        heads: &HeadLayout,
         params: &AttentionParams,
         qkv: &Activation,
         cache: &KvCache,
         out: &mut Activation,
     ) -> Result<()> {
+        let heads = &params.heads;
         for sequence in step.batch.sequences() {
             let table = step.batch.block_table(sequence);
             for (row, position) in sequence.query.clone().zip(sequence.first_position()..) {
@@ -250,7 +249,7 @@ impl Backend for ReferenceBackend {
                     let columns = head * heads.head_dim..(head + 1) * heads.head_dim;
                     let query = &qkv.row(row)[columns.clone()];
                     let kv_head = head / heads.group_size();
-                    let context = Context { cache, layer, table, kv_head };
+                    let context = Context { cache, layer: params.layer, table, kv_head };
                     attend(&context, position, query, params, &mut out.row_mut(row)[columns]);
                 }
             }

@@ -48,14 +48,14 @@ impl<'a> SpanJob<'a> {
     /// Tokens that a row of the tile sees.
     fn visible(&self, row: usize) -> Range<usize> {
         let sequence = &self.tile.sequence;
-        let position =
-            sequence.kv_len - sequence.query_len + (self.tile.first + row) / self.shared.heads.group_size();
+        let position = sequence.kv_len - sequence.query_len
+            + (self.tile.first + row) / self.shared.params.heads.group_size();
         visible(position, self.shared.params)
     }
 
     /// Number of the row's query token and of its head.
     fn token_and_head(&self, row: usize) -> (usize, usize) {
-        let (index, group) = (self.tile.first + row, self.shared.heads.group_size());
+        let (index, group) = (self.tile.first + row, self.shared.params.heads.group_size());
         (self.tile.sequence.first_row + index / group, self.tile.kv_head * group + index % group)
     }
 }
@@ -78,7 +78,7 @@ pub fn run_spans<S: Simd, F: Format>(
 /// Converts the tile's queries to inputs.
 #[inline(always)]
 fn pack_queries<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>) {
-    let heads = job.shared.heads;
+    let heads = &job.shared.params.heads;
     let queries = job.queries.as_mut_ptr().cast::<F::Input>();
     let whole = heads.head_dim / S::LANES * S::LANES;
     for row in 0..job.tile.rows {
@@ -116,7 +116,8 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
     // The blocks in the order in which they are read, and the first ones of the next span.
     let table = &shared.step.block_tables[job.tile.sequence.first_block..];
     for (index, block) in (blocks.start..blocks.end + AHEAD).enumerate() {
-        let kv = cache.block(shared.layer, table[block.min(table.len() - 1)] as usize, job.tile.kv_head);
+        let kv =
+            cache.block(shared.params.layer, table[block.min(table.len() - 1)] as usize, job.tile.kv_head);
         if index < num_blocks {
             job.stream[index] = kv.keys;
             job.stream[num_blocks + index] = kv.values;
@@ -130,11 +131,11 @@ fn run_span<S: Simd, F: Format>(simd: S, job: &mut SpanJob<'_>, span: usize) {
             Multiply::<F> {
                 rows,
                 width: cache.key_width(),
-                pairs: shared.heads.head_dim.div_ceil(2),
+                pairs: shared.params.heads.head_dim.div_ceil(2),
                 inputs: queries,
                 blocks: &job.stream[index..=index],
                 block_width: cache.key_width(),
-                block_pairs: shared.heads.head_dim.div_ceil(2),
+                block_pairs: shared.params.heads.head_dim.div_ceil(2),
                 ahead: &job.stream[index + AHEAD..=index + AHEAD],
                 acc: scores.add(block * block_size - span_start),
                 acc_stride: SCORE_STRIDE,

@@ -4,6 +4,7 @@ use super::super::kv_cache::KvSlot;
 use super::super::tests::{noise, round, unit_roundoff};
 use super::super::{CpuBackend, CpuOptions, Isa};
 use super::*;
+use crate::backend::HeadLayout;
 use crate::backend::{Backend, Batch, BatchEntry, DType, KvLayout, LogitsRows, RopeAngles};
 
 struct Case {
@@ -22,7 +23,12 @@ struct Context {
 
 impl Case {
     fn params(&self) -> AttentionParams {
-        AttentionParams { softmax_scale: 1.0 / (self.heads.head_dim as f32).sqrt(), window: self.window }
+        AttentionParams {
+            layer: 1,
+            heads: self.heads,
+            softmax_scale: 1.0 / (self.heads.head_dim as f32).sqrt(),
+            window: self.window,
+        }
     }
 
     fn contexts(&self) -> Vec<Context> {
@@ -127,7 +133,7 @@ impl Case {
             backend.rotary_append(&step, 1, &heads, None, &mut qkv, &mut cache).unwrap();
             if last {
                 let mut result = backend.alloc_activation(rows, heads.q_width()).unwrap();
-                backend.attention(&step, 1, &heads, &self.params(), &qkv, &cache, &mut result).unwrap();
+                backend.attention(&step, &self.params(), &qkv, &cache, &mut result).unwrap();
                 let mut values = backend.read(rows, &mut result).unwrap();
                 for width in widths {
                     let (sequence, rest) = values.split_at(width);
