@@ -36,12 +36,11 @@ impl Loaded {
 
 fn describe(config: &ModelConfig, decoder: &dyn Decoder, tokenizer: &crate::tokenizer::Tokenizer) -> Value {
     let (model, kv) = (decoder.config(), decoder.kv_layout());
-    let context = model.max_position_embeddings;
     json!({
         "path": config.path,
         "architecture": model.architecture.class_name(),
         "backend": decoder.backend(),
-        "max_context": config.max_context.map_or(context, |limit| limit.min(context)),
+        "max_context": decoder.max_context(),
         "kv_cache_tokens": kv.num_blocks * kv.block_size,
         "max_step_tokens": decoder.max_step_tokens(),
         "vocab_size": model.vocab_size,

@@ -1,3 +1,5 @@
+//! Every operation of every instruction set against scalar code.
+
 use super::*;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
