@@ -1,8 +1,10 @@
 //! The decoder, written once over [`Backend`]: weights fused at load, one forward pass over a ragged batch.
 
 use super::rope::Rope;
-use super::{Decoder, ModelConfig, TensorSource};
-use crate::backend::{AttentionParams, Backend, Batch, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles};
+use super::{Decoder, ModelConfig, StepCost, TensorSource};
+use crate::backend::{
+    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm, RopeAngles,
+};
 use crate::error::{Error, Result};
 
 /// One decoder layer's weights.
@@ -17,6 +19,13 @@ struct Layer<B: Backend> {
     gate_up: B::Linear,
     down: B::Linear,
     attention: AttentionParams,
+}
+
+impl<B: Backend> Layer<B> {
+    fn linear_bytes(&self, backend: &B) -> usize {
+        let linears = [&self.qkv, &self.output, &self.gate_up, &self.down];
+        linears.into_iter().map(|linear| backend.linear_bytes(linear)).sum()
+    }
 }
 
 /// Activations of one step, all `[max_step_tokens, width]` but the last two.
@@ -149,6 +158,27 @@ impl<B: Backend> Decoder for Llama<B> {
 
     fn backend(&self) -> String {
         self.backend.describe()
+    }
+
+    fn dtype(&self) -> DType {
+        self.backend.dtype()
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, |head| self.backend.linear_bytes(head));
+        let layers = self.layers.iter().map(|layer| layer.linear_bytes(&self.backend));
+        self.backend.linear_bytes(&self.embedding) + layers.sum::<usize>() + head
+    }
+
+    fn cost(&self, batch: &Batch) -> StepCost {
+        // A separate embedding is only read where a token points.
+        let not_read = self.head.as_ref().map_or(0, |_| self.backend.linear_bytes(&self.embedding));
+        let kv_element_bytes = self.backend.dtype().size();
+        StepCost::new(&self.config, self.weight_bytes() - not_read, kv_element_bytes, batch)
+    }
+
+    fn peak_rates(&self) -> Result<Option<PeakRates>> {
+        self.backend.peak_rates()
     }
 
     fn kv_layout(&self) -> &KvLayout {
