@@ -77,9 +77,15 @@ impl<B: Backend> Llama<B> {
         kv_layout: impl FnOnce(&ModelConfig) -> Result<KvLayout>,
     ) -> Result<Self> {
         let loader = Loader { backend: &backend, config: &config, source };
+        loader.prefetch(0);
         let embedding =
             loader.linear(&["model.embed_tokens"], config.vocab_size, config.hidden_size, false)?;
-        let layers = (0..config.num_layers).map(|layer| loader.layer(layer)).collect::<Result<Vec<_>>>()?;
+        let layers = (0..config.num_layers)
+            .map(|layer| {
+                loader.prefetch(layer + 1);
+                loader.layer(layer)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let final_norm = loader.vector("model.norm.weight", config.hidden_size)?;
         let head = if config.tie_word_embeddings {
             None
@@ -248,6 +254,18 @@ struct Loader<'a, B> {
 }
 
 impl<B: Backend> Loader<'_, B> {
+    /// Announces a layer, or the head after the last one, so that a disk reads it while the one before is packed.
+    fn prefetch(&self, layer: usize) {
+        let prefix = match layer {
+            layer if layer < self.config.num_layers => format!("model.layers.{layer}."),
+            _ => "lm_head.".to_owned(),
+        };
+        let tensors = self.config.tensors();
+        tensors.iter().filter(|(name, _)| name.starts_with(&prefix)).for_each(|(name, _)| {
+            self.source.prefetch(name);
+        });
+    }
+
     fn layer(&self, index: usize) -> Result<Layer<B>> {
         let config = self.config;
         let heads = config.heads();

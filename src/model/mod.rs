@@ -30,6 +30,9 @@ pub trait TensorSource {
     /// `InvalidData` when it is missing or has another shape.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<HostTensor<'_>>;
 
+    /// Tells that the tensor will be read soon.
+    fn prefetch(&self, _name: &str) {}
+
     /// Tells that the tensor will not be read again.
     fn release(&self, _name: &str) {}
 }
