@@ -13,10 +13,12 @@ use crate::model::LoadOptions;
 /// What to load, and where it runs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(in crate::capi) struct ModelConfig {
-    /// The model's directory, as Hugging Face lays it out: config.json, weights, tokenizer.
-    pub path: PathBuf,
-    /// Directory of a PEFT LoRA adapter to merge into the weights.
-    pub adapter: Option<PathBuf>,
+    /// The model's directory as Hugging Face lays it out (config.json, weights, tokenizer), or its name on the hub.
+    pub path: String,
+    /// Directory or hub name of a PEFT LoRA adapter to merge into the weights.
+    pub adapter: Option<String>,
+    /// Where downloads are cached; by default the usual Hugging Face cache.
+    pub cache_dir: Option<PathBuf>,
     /// `auto`, `cpu`, `reference` (plain f32 loops), `cuda` or `cuda:N`.
     #[serde(default = "auto")]
     pub device: String,
@@ -33,15 +35,25 @@ pub(in crate::capi) struct ModelConfig {
     pub max_step_tokens: Option<usize>,
     /// The most generations decoded at once; by default as many as the KV cache holds.
     pub max_sequences: Option<usize>,
+    /// Whether tokens are guessed by copying from the prompt and verified together, which changes no text.
+    #[serde(default = "yes")]
+    pub prompt_lookup: bool,
+    /// Whether prompts that begin alike share their beginning's keys and values, which changes no text.
+    #[serde(default = "yes")]
+    pub prefix_cache: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ModelConfig {
     /// The options in the library's own types.
-    pub(in crate::capi) fn load_options(&self) -> Result<LoadOptions> {
+    pub(in crate::capi) fn load_options(&self, adapter: Option<PathBuf>) -> Result<LoadOptions> {
         Ok(LoadOptions {
             device: self.device.parse()?,
             dtype: dtype(&self.dtype)?,
-            adapter: self.adapter.clone(),
+            adapter,
             threads: self.threads,
             kv_memory: self.kv_memory,
             max_context: self.max_context,
@@ -54,7 +66,7 @@ impl Config for ModelConfig {
     const KIND: &'static str = "model";
 
     fn check(&self) -> Result<()> {
-        self.load_options()?;
+        self.load_options(None)?;
         positive("threads", self.threads)?;
         positive("max_context", self.max_context)?;
         positive("max_step_tokens", self.max_step_tokens)?;
@@ -106,7 +118,7 @@ mod tests {
     fn defaults_are_filled_in() {
         let config: ModelConfig = parse("{\"path\": \"m\", \"dtype\": \"f32\"}").unwrap();
         assert_eq!(config.device, "auto");
-        assert_eq!(config.load_options().unwrap().dtype, Some(DType::F32));
+        assert_eq!(config.load_options(None).unwrap().dtype, Some(DType::F32));
     }
 
     #[test]

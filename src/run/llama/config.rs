@@ -15,6 +15,16 @@ use crate::run::shard::{Shard, ShardMode};
 /// The repetition rule of the reference: the last 100 tokens hold at most this many distinct ones.
 const REPETITION_DISTINCT: usize = 10;
 
+/// Which instances come first, by the length of their prompts; equal ones by their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOrder {
+    /// Most predictions come early.
+    ShortestFirst,
+    /// No long prompt is left for the end, where it would run alone.
+    LongestFirst,
+}
+
 /// A run of a local model over a dataset. Keys that are left out have the values of [`RunLlamaConfig::default`], which are
 /// the reference's where it has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +58,8 @@ pub struct RunLlamaConfig {
     /// Whether a generation ends when its last 100 tokens hold at most 10 distinct ones; true by default.
     pub repetition_stop: bool,
 
+    /// Which instances come first: `shortest_first`, as in the reference, by default.
+    pub order: RunOrder,
     /// Skip prompts of fewer tokens; no limit by default.
     pub min_len: Option<usize>,
     /// Skip prompts of this many tokens and more; no limit by default.
@@ -67,6 +79,10 @@ pub struct RunLlamaConfig {
     pub threads: Option<usize>,
     /// Most instances generated at once; as many as the KV cache holds by default.
     pub batch_size: Option<usize>,
+    /// Whether tokens are guessed by copying from the prompt and verified together, which changes no text; true by default.
+    pub prompt_lookup: bool,
+    /// Whether prompts that begin alike share their beginning's keys and values, which changes no text; true by default.
+    pub prefix_cache: bool,
     /// Bytes for the KV cache; chosen by the model's loader by default.
     pub kv_memory: Option<u64>,
     /// Longest context to serve, in tokens; the model's by default.
@@ -93,6 +109,7 @@ impl Default for RunLlamaConfig {
             max_new_tokens: 1024,
             stop: Vec::new(),
             repetition_stop: true,
+            order: RunOrder::ShortestFirst,
             min_len: None,
             max_len: None,
             shard_id: None,
@@ -102,6 +119,8 @@ impl Default for RunLlamaConfig {
             dtype: "auto".into(),
             threads: None,
             batch_size: None,
+            prompt_lookup: true,
+            prefix_cache: true,
             kv_memory: None,
             max_context: None,
             max_step_tokens: None,
