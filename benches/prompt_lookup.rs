@@ -1,9 +1,10 @@
 //! What prompt lookup saves on the demo instances, whose answers are diffs of their prompts, and what it costs on text
 //! that is not copied.
 //!
-//! `cargo bench --bench prompt_lookup [-- --rounds 3 --instances 11 --config benches/configs/llama-1.1b.json]`. Runs with and
-//! without it alternate, one request at a time, so that a neighbour's load slows down both. With `--config` the time is that of
-//! a model of this shape with random weights, and the tokens are those that the demo model answers.
+//! `cargo bench --bench prompt_lookup [-- --rounds 3 --instances 11 --threads 1 --config FILE]`. Runs with and
+//! without it alternate, one request at a time, so that a neighbour's load slows down both. With `--config`,
+//! such as `benches/configs/llama-1.1b.json`, the time is that of a model of this shape with random weights, and the tokens are
+//! those that the demo model answers.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -148,7 +149,8 @@ impl Engines {
         let script = Script::default();
         let engine = |prompt_lookup| {
             let options = LoadOptions { max_step_tokens: Some(STEP_TOKENS), ..LoadOptions::default() };
-            let options = LoadOptions { kv_memory: Some(1 << 30), ..options };
+            let threads = argument("--threads").map(|threads| threads.parse().unwrap());
+            let options = LoadOptions { kv_memory: Some(1 << 30), threads, ..options };
             let decoder: Box<dyn Decoder> = match config {
                 None => model::load(&data("demo"), &options).unwrap(),
                 Some(path) => {

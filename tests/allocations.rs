@@ -1,6 +1,7 @@
 //! A decode step allocates nothing, and the engine around it only a generation's text.
 //!
 //! The counts are of the whole process, so this file has a single test.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};

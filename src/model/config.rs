@@ -263,11 +263,11 @@ fn resolve(fields: &Fields<'_>) -> Result<ModelConfig> {
         qk_norm: architecture == Architecture::Qwen3,
         dtype: dtype(fields)?,
     };
-    if config.num_heads % config.num_kv_heads != 0 {
+    if !config.num_heads.is_multiple_of(config.num_kv_heads) {
         return Err(Error::invalid_data("`num_key_value_heads` does not divide `num_attention_heads`")
             .with_expected(format_args!("a divisor of {num_heads}"), num_kv_heads));
     }
-    if config.head_dim % 2 != 0 || config.head_dim > 1024 {
+    if !config.head_dim.is_multiple_of(2) || config.head_dim > 1024 {
         return Err(
             Error::invalid_data("unusable `head_dim`").with_expected("an even number up to 1024", head_dim)
         );
