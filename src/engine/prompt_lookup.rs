@@ -24,7 +24,7 @@ const DOUBT: usize = 4;
 /// Most tokens left out of the source, and put in instead, by one edit.
 const MAX_EDIT: usize = 6;
 /// Least share of guesses that have to be right, at least in their first token, to go on guessing.
-const MIN_RATE: f32 = 0.05;
+const MIN_RATE: f32 = 0.1;
 /// Weight of the newest guess in that share.
 const RATE_STEP: f32 = 0.15;
 /// Tokens after which a guess is tried in spite of its rate: text that is not copied pays for one token in this many.
