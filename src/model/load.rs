@@ -150,3 +150,26 @@ fn stored_dtype(checkpoint: &Checkpoint) -> Option<DType> {
 fn file_name(path: &Path) -> Option<&std::ffi::OsStr> {
     path.file_name()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_context_asked_for_limits_the_models_own() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/goldens");
+        for (case, asked, context) in [
+            ("llama", None, ModelConfig::open(&dir.join("llama")).unwrap().max_position_embeddings),
+            ("rope-dynamic", None, 64),
+            ("rope-dynamic", Some(40), 40),
+            ("rope-dynamic", Some(1000), 64),
+        ] {
+            let options =
+                LoadOptions { device: Device::Reference, max_context: asked, ..LoadOptions::default() };
+            let decoder = load(&dir.join(case), &options).unwrap();
+            assert_eq!(decoder.max_context(), context, "{case}, {asked:?}");
+            let KvLayout { block_size, num_blocks, .. } = *decoder.kv_layout();
+            assert_eq!(num_blocks, context.div_ceil(block_size) * DEFAULT_CONTEXTS, "{case}, {asked:?}");
+        }
+    }
+}
