@@ -148,9 +148,9 @@ fn open(config: &BenchConfig) -> Result<Box<dyn Decoder>> {
         (None, Some(path)) => (read_config(path)?, true),
         _ => return Err(Error::invalid_argument("a benchmark needs either a model or a configuration")),
     };
-    if context > model.max_position_embeddings {
+    if context > model.context_len() {
         return Err(Error::invalid_argument("a test is longer than the model's context")
-            .with_expected(format_args!("at most {}", model.max_position_embeddings), context));
+            .with_expected(format_args!("at most {}", model.context_len()), context));
     }
     let dtype = options.dtype.or(model.dtype).unwrap_or(DType::BF16);
     let token_bytes = 2 * model.num_layers * model.num_kv_heads * model.head_dim * dtype.size();
