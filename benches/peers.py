@@ -1,36 +1,54 @@
 #!/usr/bin/env python3
-"""The same work on swebench-cli and on PyTorch, side by side in one run.
+"""The same work on swebench-cli, PyTorch and llama.cpp, side by side in one run.
 
     cargo build --release
-    pip install torch transformers
-    python benches/peers.py [--config benches/configs/llama-1.1b.json] [--prompt 2048] [--gen 16] [--write-readme]
+    pip install numpy torch transformers
+    CMAKE_ARGS=-DGGML_NATIVE=ON pip install llama-cpp-python gguf
+    python benches/peers.py [--rounds 3] [--quantize int8] [--json FILE] [--write-readme]
 
-Both sides run the same random model in bf16: prefill of a prompt, then decoding after it. The sides take turns, so that
-a machine whose speed drifts treats them alike; the medians and their ratio are printed. With --write-readme the table
-replaces the one between the markers in README.md.
+All engines run a random model of one configuration on all processors: prefill of a prompt, then decoding after it. They take
+turns, so that a machine whose speed drifts treats them alike; a ratio is the median of the rounds' ratios. A peer that is not
+installed is left out with a note. llama.cpp reads its weights from files that are made in a temporary directory.
+`--quantize int8` adds swebench-cli with 8-bit weights and llama.cpp with Q8_0. With --write-readme the table replaces the one
+between the markers in README.md.
 """
 
 import argparse
+import importlib.metadata
 import json
+import os
 import pathlib
-import platform
 import re
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+TESTS = ("prefill", "decode")
 
 
-def ours(args):
-    """One run of `swebench-cli bench`: rates by test, and the memory rate of the same run."""
-    command = [
-        ROOT / "target/release/swebench-cli", "bench", "--config", args.config, "--dtype", "bf16", "--json",
-        "--prompt", str(args.prompt), "--gen", str(args.gen), "--depth", str(args.prompt), "--repetitions", "1",
-    ]
-    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    prefill, decode = (row["tokens_per_second"] for row in report["rows"])
-    return {"prefill": prefill, "decode": decode, "limit": report["rows"][1]["limit"], "backend": report["backend"]}
+class Swebench:
+    """`swebench-cli bench`, a process for every round."""
+
+    def __init__(self, args, quantize=None):
+        self.name = f"swebench-cli, {quantize or 'bf16'}"
+        self.command = [
+            ROOT / "target/release/swebench-cli", "bench", "--config", args.config, "--dtype", "bf16", "--json",
+            "--prompt", str(args.prompt), "--gen", str(args.gen), "--depth", str(args.prompt), "--repetitions", "1",
+        ] + (["--quantize", quantize] if quantize else [])  # fmt: skip
+
+    def run(self):
+        report = json.loads(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
+        prefill, decode = report["rows"]
+        return {
+            "prefill": prefill["tokens_per_second"],
+            "decode": decode["tokens_per_second"],
+            "backend": report["backend"],
+            "limits": {"prefill": prefill["limit"], "decode": decode["limit"]},
+            "roofline": report["roofline"],
+        }
 
 
 class Torch:
@@ -41,24 +59,141 @@ class Torch:
         import transformers
 
         self.torch = torch
-        self.name = f"PyTorch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
-        config = transformers.LlamaConfig(**json.loads(pathlib.Path(args.config).read_text()))
+        self.name = f"PyTorch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}, bf16"
+        config = transformers.LlamaConfig(**args.model)
+        torch.set_num_threads(args.threads)
         torch.set_default_dtype(torch.bfloat16)
         self.model = transformers.LlamaForCausalLM(config).eval()
         self.ids = torch.arange(args.prompt)[None] % 61
-        self.args = args
+        self.gen = args.gen
 
     def run(self):
         with self.torch.inference_mode():
+            self.model(self.ids[:, :16], logits_to_keep=1)
             started = time.perf_counter()
             out = self.model(self.ids, use_cache=True, logits_to_keep=1)
-            prefill = self.args.prompt / (time.perf_counter() - started)
+            prefill = time.perf_counter() - started
             token = self.torch.tensor([[1]])
             started = time.perf_counter()
-            for _ in range(self.args.gen):
+            for _ in range(self.gen):
                 out = self.model(token, past_key_values=out.past_key_values, use_cache=True)
-            decode = self.args.gen / (time.perf_counter() - started)
-        return {"prefill": prefill, "decode": decode}
+            decode = time.perf_counter() - started
+        return {"prefill": self.ids.shape[1] / prefill, "decode": self.gen / decode}
+
+
+class LlamaCpp:
+    """llama.cpp through its C functions, with weights of `kind` ("bf16" or "q8_0")."""
+
+    def __init__(self, args, kind):
+        import llama_cpp
+        import random_model
+
+        self.lib = llama_cpp
+        version = importlib.metadata.version("llama-cpp-python")
+        self.name = f"llama.cpp (llama-cpp-python {version}), {kind.upper() if kind == 'q8_0' else kind}"
+        path = pathlib.Path(args.directory) / f"{kind}.gguf"
+        random_model.write_gguf(args.model, path, kind)
+        self.silence = llama_cpp.llama_log_callback(lambda level, text, user: None)
+        llama_cpp.llama_log_set(self.silence, None)
+        self.model = llama_cpp.llama_model_load_from_file(
+            str(path).encode(), llama_cpp.llama_model_default_params()
+        )
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = args.prompt + args.gen + 64
+        params.n_batch = args.prompt
+        params.n_threads = params.n_threads_batch = args.threads
+        if args.flash_attention is not None:
+            params.flash_attn_type = int(args.flash_attention)
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise RuntimeError(f"llama.cpp cannot load {path.name}")
+        self.prompt = [position % 61 for position in range(args.prompt)]
+        self.gen = args.gen
+
+    def decode(self, tokens):
+        """One call; only the last token's logits are computed."""
+        array = (self.lib.llama_token * len(tokens))(*tokens)
+        if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(array, len(tokens))) != 0:
+            raise RuntimeError("llama_decode failed")
+        self.lib.llama_synchronize(self.context)
+
+    def clear(self):
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), False)
+
+    def run(self):
+        self.clear()
+        self.decode(self.prompt[:16])
+        self.clear()
+        started = time.perf_counter()
+        self.decode(self.prompt)
+        prefill = time.perf_counter() - started
+        started = time.perf_counter()
+        for _ in range(self.gen):
+            self.decode([1])
+        decode = time.perf_counter() - started
+        return {"prefill": len(self.prompt) / prefill, "decode": self.gen / decode}
+
+
+def engines(args):
+    """Ours and the peers that are installed, in groups of one precision, ours first."""
+    groups = [[Swebench(args)]]
+    wanted = [lambda: Torch(args), lambda: LlamaCpp(args, "bf16")]
+    if args.quantize:
+        groups.append([Swebench(args, args.quantize)])
+    for group, makers in zip(groups, [wanted, [lambda: LlamaCpp(args, "q8_0")]]):
+        for make in makers:
+            try:
+                group.append(make())
+            except ImportError as error:
+                print(f"left out: {error}", file=sys.stderr)
+    return groups
+
+
+def measure(groups, rounds):
+    """Results of every engine by name, one a round, in turns."""
+    results = {engine.name: [] for group in groups for engine in group}
+    for number in range(rounds):
+        for group in groups:
+            for engine in group:
+                result = engine.run()
+                results[engine.name].append(result)
+                rates = ", ".join(f"{test} {result[test]:.1f}" for test in TESTS)
+                print(f"round {number + 1}: {engine.name}: {rates} tokens/s", file=sys.stderr)
+    return results
+
+
+def table(args, groups, results):
+    """Medians, and the medians of the rounds' ratios to ours."""
+
+    def median(values):
+        return statistics.median(values)
+
+    ours = results[groups[0][0].name]
+    lines = [
+        f"{cpu()}, {ours[0]['backend']}; {args.prompt:,} tokens of context, medians of {args.rounds} rounds in turn.",
+        "",
+        "| | prefill, tokens/s | swebench-cli is faster by | decode, tokens/s | swebench-cli is faster by |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for group in groups:
+        first = results[group[0].name]
+        for engine in group:
+            cells = [engine.name]
+            for test in TESTS:
+                rates = [result[test] for result in results[engine.name]]
+                ratio = median(mine[test] / rate for mine, rate in zip(first, rates))
+                cells += [f"{median(rates):.1f}", "" if engine is group[0] else f"{ratio:.2f} ×"]
+            lines.append(f"| {' | '.join(cells)} |")
+        if first[0]["roofline"]:
+            limits = [median(result["limits"][test] for result in first) for test in TESTS]
+            lines.append(f"| *limit of the machine, {group[0].name.split(', ')[1]}* | {limits[0]:.1f} | | {limits[1]:.1f} | |")
+    return "\n".join(lines)
+
+
+def cpu():
+    """The processor's name and the number of processors that this process may use."""
+    name = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return f"{name[1] if name else 'unknown processor'}, {len(os.sched_getaffinity(0))} cores"
 
 
 def main():
@@ -67,34 +202,26 @@ def main():
     parser.add_argument("--prompt", type=int, default=2048)
     parser.add_argument("--gen", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the peers")
+    parser.add_argument("--flash-attention", type=int, choices=(0, 1), help="of llama.cpp [default: its own choice]")
+    parser.add_argument("--quantize", choices=("int8",))
+    parser.add_argument("--json", type=pathlib.Path, help="write every round's figures to this file")
     parser.add_argument("--write-readme", action="store_true")
     args = parser.parse_args()
+    args.model = json.loads(pathlib.Path(args.config).read_text())
 
-    torch = Torch(args)
-    rounds = [(ours(args), torch.run()) for _ in range(args.rounds)]
-
-    def median(side, key):
-        return statistics.median(result[side][key] for result in rounds)
-
-    backend = rounds[0][0]["backend"]
-    lines = [
-        f"{platform.system()} {platform.machine()}, {backend}; 1.1 B parameters, bf16, {args.prompt} tokens of context;"
-        f" medians of {args.rounds} runs in turn.",
-        "",
-        f"| | swebench-cli | {torch.name} | ratio |",
-        "| --- | --- | --- | --- |",
-    ]
-    for key in ("prefill", "decode"):
-        mine, theirs = median(0, key), median(1, key)
-        lines.append(f"| {key}, tokens/s | {mine:.1f} | {theirs:.1f} | {mine / theirs:.2f} |")
-    lines.append(f"| decode limit by memory rate, tokens/s | {median(0, 'limit'):.1f} | | |")
-    table = "\n".join(lines)
-    print(table)
+    with tempfile.TemporaryDirectory() as args.directory:
+        groups = engines(args)
+        results = measure(groups, args.rounds)
+    text = table(args, groups, results)
+    print(text)
+    if args.json:
+        report = {"machine": cpu(), "prompt": args.prompt, "gen": args.gen, "rounds": results}
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
     if args.write_readme:
         readme = ROOT / "README.md"
         marked = r"(<!-- peers.py -->\n).*?(<!-- /peers.py -->)"
-        text = re.sub(marked, lambda m: f"{m[1]}{table}\n{m[2]}", readme.read_text(), flags=re.S)
-        readme.write_text(text)
+        readme.write_text(re.sub(marked, lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text(), flags=re.S))
 
 
 if __name__ == "__main__":

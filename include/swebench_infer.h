@@ -616,8 +616,8 @@ int32_t swebench_run_llama_start(swebench_str config_json,
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
  *
- * Events: ROW for every test, FINISHED with all rows, the backend, and the memory rate measured in the same run. Rates are
- * tokens per second. Free `out` with swebench_job_free().
+ * Events: ROW for every test as it is measured, FINISHED with all rows, the backend, its memory, and the machine's memory and
+ * matrix rates measured in the same run, from which each row's limit and share follow. Rates are tokens per second. Free `out` with swebench_job_free().
  */
 int32_t swebench_bench_start(swebench_str config_json,
                              swebench_job **out,

@@ -14,7 +14,7 @@ mod tensor;
 pub use batch::{Batch, BatchEntry, BatchSequence, LogitsRows};
 pub use device::{Device, cuda_probe};
 pub use dtype::DType;
-pub use memory::available_memory;
+pub use memory::{ResidentMemory, available_memory, resident_memory};
 pub use tensor::HostTensor;
 
 use crate::error::Result;
@@ -109,6 +109,25 @@ pub struct RopeAngles {
     pub sin: Vec<f32>,
 }
 
+/// What a device can do at best, measured with what the backend computes with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PeakRates {
+    /// Bytes a second read from memory.
+    pub read_bandwidth: f64,
+    /// Floating-point operations a second of matrix products in the backend's element type, a multiply-add counting two.
+    pub matrix_rate: f64,
+}
+
+impl PeakRates {
+    /// The higher of each rate: a measurement on a busy machine reads too low, and none too high.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            read_bandwidth: self.read_bandwidth.max(other.read_bandwidth),
+            matrix_rate: self.matrix_rate.max(other.matrix_rate),
+        }
+    }
+}
+
 /// A device with its kernels.
 ///
 /// Activations are row-major matrices `[rows, cols]` whose row capacity is fixed at allocation; operations work on the
@@ -131,6 +150,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Element type of weights and KV cache.
     fn dtype(&self) -> DType;
+
+    /// Measures the device's limits in a fraction of a second; `None` from a backend that is not meant to be fast.
+    ///
+    /// # Errors
+    /// `OutOfMemory` without room for what is read.
+    fn peak_rates(&self) -> Result<Option<PeakRates>> {
+        Ok(None)
+    }
+
+    /// Bytes of memory that a weight takes, as the kernels read it.
+    fn linear_bytes(&self, weight: &Self::Linear) -> usize;
 
     /// Packs weights `[out_i, in]`, stacked along their rows (fused QKV, fused gate/up), and their biases, likewise.
     ///

@@ -1,8 +1,10 @@
 //! The decoder, written once over [`Backend`]: weights fused at load, one forward pass over a ragged batch.
 
 use super::rope::Rope;
-use super::{Decoder, ModelConfig, TensorSource};
-use crate::backend::{AttentionParams, Backend, Batch, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles};
+use super::{Decoder, ModelConfig, StepCost, TensorSource};
+use crate::backend::{
+    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm, RopeAngles,
+};
 use crate::error::{Error, Result};
 
 /// One decoder layer's weights.
@@ -17,6 +19,13 @@ struct Layer<B: Backend> {
     gate_up: B::Linear,
     down: B::Linear,
     attention: AttentionParams,
+}
+
+impl<B: Backend> Layer<B> {
+    fn linear_bytes(&self, backend: &B) -> usize {
+        let linears = [&self.qkv, &self.output, &self.gate_up, &self.down];
+        linears.into_iter().map(|linear| backend.linear_bytes(linear)).sum()
+    }
 }
 
 /// Activations of one step, all `[max_step_tokens, width]` but the last two.
@@ -68,9 +77,15 @@ impl<B: Backend> Llama<B> {
         kv_layout: impl FnOnce(&ModelConfig) -> Result<KvLayout>,
     ) -> Result<Self> {
         let loader = Loader { backend: &backend, config: &config, source };
+        loader.prefetch(0);
         let embedding =
             loader.linear(&["model.embed_tokens"], config.vocab_size, config.hidden_size, false)?;
-        let layers = (0..config.num_layers).map(|layer| loader.layer(layer)).collect::<Result<Vec<_>>>()?;
+        let layers = (0..config.num_layers)
+            .map(|layer| {
+                loader.prefetch(layer + 1);
+                loader.layer(layer)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let final_norm = loader.vector("model.norm.weight", config.hidden_size)?;
         let head = if config.tie_word_embeddings {
             None
@@ -151,6 +166,27 @@ impl<B: Backend> Decoder for Llama<B> {
         self.backend.describe()
     }
 
+    fn dtype(&self) -> DType {
+        self.backend.dtype()
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, |head| self.backend.linear_bytes(head));
+        let layers = self.layers.iter().map(|layer| layer.linear_bytes(&self.backend));
+        self.backend.linear_bytes(&self.embedding) + layers.sum::<usize>() + head
+    }
+
+    fn cost(&self, batch: &Batch) -> StepCost {
+        // A separate embedding is only read where a token points.
+        let not_read = self.head.as_ref().map_or(0, |_| self.backend.linear_bytes(&self.embedding));
+        let kv_element_bytes = self.backend.dtype().size();
+        StepCost::new(&self.config, self.weight_bytes() - not_read, kv_element_bytes, batch)
+    }
+
+    fn peak_rates(&self) -> Result<Option<PeakRates>> {
+        self.backend.peak_rates()
+    }
+
     fn kv_layout(&self) -> &KvLayout {
         &self.kv_layout
     }
@@ -218,6 +254,18 @@ struct Loader<'a, B> {
 }
 
 impl<B: Backend> Loader<'_, B> {
+    /// Announces a layer, or the head after the last one, so that a disk reads it while the one before is packed.
+    fn prefetch(&self, layer: usize) {
+        let prefix = match layer {
+            layer if layer < self.config.num_layers => format!("model.layers.{layer}."),
+            _ => "lm_head.".to_owned(),
+        };
+        let tensors = self.config.tensors();
+        tensors.iter().filter(|(name, _)| name.starts_with(&prefix)).for_each(|(name, _)| {
+            self.source.prefetch(name);
+        });
+    }
+
     fn layer(&self, index: usize) -> Result<Layer<B>> {
         let config = self.config;
         let heads = config.heads();

@@ -9,15 +9,17 @@ pub mod rope;
 pub mod source;
 pub mod weights;
 
+mod cost;
 mod load;
 mod random;
 
 pub use config::ModelConfig;
+pub use cost::StepCost;
 pub use load::{LoadOptions, load, load_random};
 pub use random::RandomWeights;
 pub use source::WeightSource;
 
-use crate::backend::{Batch, HostTensor, KvLayout};
+use crate::backend::{Batch, DType, HostTensor, KvLayout, PeakRates};
 use crate::error::Result;
 
 /// Where weights come from, by their checkpoint names.
@@ -27,6 +29,9 @@ pub trait TensorSource {
     /// # Errors
     /// `InvalidData` when it is missing or has another shape.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<HostTensor<'_>>;
+
+    /// Tells that the tensor will be read soon.
+    fn prefetch(&self, _name: &str) {}
 
     /// Tells that the tensor will not be read again.
     fn release(&self, _name: &str) {}
@@ -39,6 +44,29 @@ pub trait Decoder: Send {
 
     /// Backend and instruction set or device, for people.
     fn backend(&self) -> String;
+
+    /// Element type of weights and KV cache, before any quantisation.
+    fn dtype(&self) -> DType {
+        self.config().dtype.unwrap_or(DType::F32)
+    }
+
+    /// Bytes of memory that the weights take; 0 for a decoder without.
+    fn weight_bytes(&self) -> usize {
+        0
+    }
+
+    /// What a step costs at least; nothing for a decoder that does not compute.
+    fn cost(&self, _batch: &Batch) -> StepCost {
+        StepCost::default()
+    }
+
+    /// Measures what the device can do at best; `None` where that is unknown.
+    ///
+    /// # Errors
+    /// `OutOfMemory` without room for the measurement.
+    fn peak_rates(&self) -> Result<Option<PeakRates>> {
+        Ok(None)
+    }
 
     /// Shape of the KV cache; physical blocks are numbered from 0.
     fn kv_layout(&self) -> &KvLayout;

@@ -68,6 +68,11 @@ impl TensorSource for WeightSource {
         }
     }
 
+    /// See [`Checkpoint::prefetch`].
+    fn prefetch(&self, name: &str) {
+        self.checkpoint.prefetch(name);
+    }
+
     /// Tells that a tensor is copied and its pages are not needed any more; see [`Checkpoint::release`].
     fn release(&self, name: &str) {
         self.checkpoint.release(name);

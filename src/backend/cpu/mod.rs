@@ -42,7 +42,9 @@ use self::norm::RmsNorm;
 use self::rotary::{HeadNorm, RotaryAppend};
 use self::simd::Dispatch;
 use self::threads::ThreadPool;
-use super::{AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles};
+use super::{
+    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm, RopeAngles,
+};
 use crate::error::Result;
 
 /// How to run on the CPU.
@@ -79,6 +81,9 @@ const THREAD_SCRATCH: usize = if linear::THREAD_SCRATCH > attention::THREAD_SCRA
 } else {
     attention::THREAD_SCRATCH
 };
+
+/// Measurements of the machine's limits of which the best counts; together they take a tenth of a second.
+const PEAK_ROUNDS: usize = 5;
 
 /// An activation matrix `[rows, cols]`, row-major f32.
 pub struct CpuActivation {
@@ -155,6 +160,17 @@ impl Backend for CpuBackend {
 
     fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    fn peak_rates(&self) -> Result<Option<PeakRates>> {
+        let roofline = self.roofline()?;
+        let measure =
+            |_| PeakRates { read_bandwidth: roofline.read_bandwidth(), matrix_rate: roofline.matrix_rate() };
+        Ok((0..PEAK_ROUNDS).map(measure).reduce(PeakRates::max))
+    }
+
+    fn linear_bytes(&self, weight: &PackedLinear) -> usize {
+        weight.bytes()
     }
 
     fn load_linear(&self, weights: &[HostTensor<'_>], bias: &[HostTensor<'_>]) -> Result<PackedLinear> {

@@ -77,6 +77,11 @@ impl PackedLinear {
         self.in_features
     }
 
+    /// Bytes of memory that weight and bias take, padding included.
+    pub fn bytes(&self) -> usize {
+        self.panels.len() + self.bias.as_deref().map_or(0, size_of_val)
+    }
+
     /// Number of panels.
     pub fn num_panels(&self) -> usize {
         self.out_features.div_ceil(PANEL_WIDTH)

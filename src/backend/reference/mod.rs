@@ -93,6 +93,10 @@ impl Backend for ReferenceBackend {
         self.dtype
     }
 
+    fn linear_bytes(&self, weight: &Linear) -> usize {
+        size_of::<f32>() * (weight.weight.len() + weight.bias.len())
+    }
+
     fn load_linear(&self, weights: &[HostTensor<'_>], bias: &[HostTensor<'_>]) -> Result<Linear> {
         let mut linear = Linear { rows: 0, cols: 0, weight: Vec::new(), bias: Vec::new() };
         for part in weights {

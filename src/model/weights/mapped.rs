@@ -1,8 +1,14 @@
 //! A read-only memory map of one checkpoint file, with hints to the kernel about what is needed when.
 
 use std::fs::{self, File};
+#[cfg(target_os = "linux")]
+use std::num::NonZero;
 use std::ops::Range;
+#[cfg(target_os = "linux")]
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::thread;
 
 use memmap2::Mmap;
 
@@ -10,6 +16,10 @@ use crate::error::{Error, Result};
 
 /// The start of the text that `git` without LFS leaves in place of a large file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Fewer bytes are not worth a thread.
+#[cfg(target_os = "linux")]
+const MIN_POPULATE_BYTES: usize = 4 << 20;
 
 /// A mapped file that is not empty.
 pub(super) struct MappedFile {
@@ -55,13 +65,50 @@ impl MappedFile {
         &self.map
     }
 
-    /// Reads `range` in one go rather than one page fault at a time.
+    /// Asks the disk for `range`, and does not wait for it.
+    pub(super) fn prefetch(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if !range.is_empty()
+            && let Err(error) = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len())
+        {
+            log::debug!("{}: cannot prefetch {range:?}: {error}", self.path.display());
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    /// Reads `range` in one go rather than one page fault at a time, on all processors: mapping pages that are in memory
+    /// takes as long as packing them.
     ///
     /// # Errors
     /// `Io` when the kernel cannot read it, which a later access would turn into a signal: the file was truncated, or
     /// the disk fails.
     #[cfg(target_os = "linux")]
     pub(super) fn populate(&self, range: Range<usize>) -> Result<()> {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let share = range.len().div_ceil(threads).max(MIN_POPULATE_BYTES);
+        thread::scope(|scope| {
+            let rest = (range.start + share..range.end).step_by(share);
+            let helpers: Vec<_> = rest
+                .map(|start| {
+                    let part = start..range.end.min(start + share);
+                    let helper = part.clone();
+                    thread::Builder::new()
+                        .spawn_scoped(scope, move || self.populate_part(helper))
+                        // Without a thread to help, the part is read here.
+                        .map_err(|_| part)
+                })
+                .collect();
+            self.populate_part(range.start..range.end.min(range.start + share))?;
+            helpers.into_iter().try_for_each(|helper| match helper {
+                Ok(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(part) => self.populate_part(part),
+            })
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn populate_part(&self, range: Range<usize>) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }

@@ -178,6 +178,13 @@ impl Checkpoint {
         }
     }
 
+    /// Tells that a tensor will be read soon, so that the disk starts on it now.
+    pub fn prefetch(&self, name: &str) {
+        if let Some(Located { file, tensor: StoredTensor::Readable(tensor) }) = self.tensors.get(name) {
+            self.files[*file].prefetch(tensor.bytes());
+        }
+    }
+
     /// Tells that a tensor's pages are not needed any more, so that a mapped file does not count as used memory.
     ///
     /// Reading the tensor again, or another one that shares its storage, reads the file again and is correct.
