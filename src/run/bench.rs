@@ -7,7 +7,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Batch, BatchEntry, DType, Device, LogitsRows};
+use crate::backend::{Batch, BatchEntry, DType, Device, LogitsRows, Quantization};
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, LoadOptions, ModelConfig, load, load_random};
@@ -24,6 +24,8 @@ pub struct BenchConfig {
     pub device: String,
     /// `auto`, `f32`, `f16` or `bf16`.
     pub dtype: String,
+    /// Weights of linear layers: `none` (in `dtype`) or `int8`.
+    pub quantize: String,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Prompt lengths of the prefill tests.
@@ -46,6 +48,7 @@ impl Default for BenchConfig {
             config: None,
             device: "auto".into(),
             dtype: "auto".into(),
+            quantize: "none".into(),
             threads: None,
             prompt: vec![512],
             new_tokens: 32,
@@ -103,6 +106,7 @@ pub fn run(
     let memory_gb_s = read_rate(config.threads);
     let mut bench = Bench { decoder: &mut *decoder, cancel, batch: Batch::default() };
     let dtype = bench.dtype(config)?;
+    let quantize = Quantization::parse(&config.quantize)?;
     let mut rows = Vec::new();
     for &len in &config.prompt {
         let seconds = repeat(config.repetitions, || bench.prefill(len))?;
@@ -112,7 +116,7 @@ pub fn run(
     for &depth in config.depth.iter().filter(|_| config.new_tokens > 0) {
         for &sequences in &config.batch {
             let seconds = repeat(config.repetitions, || bench.decode(depth, config.new_tokens, sequences))?;
-            let bytes = bench.bytes_per_step(depth + config.new_tokens / 2, sequences, dtype);
+            let bytes = bench.bytes_per_step(depth + config.new_tokens / 2, sequences, dtype, quantize);
             let limit = memory_gb_s * 1e9 / bytes as f64 * sequences as f64;
             let name = match sequences {
                 1 => format!("tg{}@{depth}", config.new_tokens),
@@ -140,6 +144,7 @@ fn open(config: &BenchConfig) -> Result<Box<dyn Decoder>> {
     let mut options = LoadOptions {
         device: config.device.parse::<Device>()?,
         dtype: if config.dtype == "auto" { None } else { Some(config.dtype.parse::<DType>()?) },
+        quantize: Quantization::parse(&config.quantize)?,
         threads: config.threads,
         ..LoadOptions::default()
     };
@@ -201,11 +206,19 @@ impl Bench<'_> {
     }
 
     /// Bytes that a decode step has to read: every weight once, and every sequence's cache.
-    fn bytes_per_step(&self, depth: usize, sequences: usize, dtype: DType) -> usize {
+    fn bytes_per_step(
+        &self,
+        depth: usize,
+        sequences: usize,
+        dtype: DType,
+        quantize: Option<Quantization>,
+    ) -> usize {
         let config = self.decoder.config();
         let embedding = if config.tie_word_embeddings { 0 } else { config.vocab_size * config.hidden_size };
         let cache = self.decoder.kv_layout().elements_per_token() * depth * sequences;
-        (config.num_parameters() - embedding + cache) * dtype.size()
+        let weights = config.num_parameters() - embedding;
+        let weight_bytes = quantize.map_or(weights * dtype.size(), |quantize| quantize.weight_bytes(weights));
+        weight_bytes + cache * dtype.size()
     }
 
     /// Seconds to compute a prompt of `len` tokens, in chunks, up to the first logits.

@@ -7,4 +7,5 @@
 mod adapters;
 mod goldens;
 mod harness;
+mod perplexity;
 mod refusals;
