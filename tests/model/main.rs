@@ -8,4 +8,5 @@ mod adapters;
 mod demo;
 mod goldens;
 mod harness;
+mod perplexity;
 mod refusals;

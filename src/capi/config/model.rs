@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use crate::backend::{DType, Device};
+use crate::backend::{DType, Device, Quantization};
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
 
@@ -25,6 +25,9 @@ pub(in crate::capi) struct ModelConfig {
     /// Element type of weights and KV cache: `auto` (the checkpoint's), `bf16`, `f16` or `f32`.
     #[serde(default = "auto")]
     pub dtype: String,
+    /// Weights of linear layers: `none` keeps them in `dtype`, `int8` makes 8-bit integers of them at load.
+    #[serde(default = "none")]
+    pub quantize: String,
     /// Worker threads on the CPU; by default one per available core.
     pub threads: Option<usize>,
     /// The longest context to serve, in tokens; by default the model's own.
@@ -53,6 +56,7 @@ impl ModelConfig {
         Ok(LoadOptions {
             device: self.device.parse()?,
             dtype: dtype(&self.dtype)?,
+            quantize: Quantization::parse(&self.quantize)?,
             adapter,
             threads: self.threads,
             kv_memory: self.kv_memory,
@@ -77,6 +81,11 @@ impl Config for ModelConfig {
 /// The default of keys whose value the library can choose.
 fn auto() -> String {
     "auto".to_owned()
+}
+
+/// The default of `quantize`.
+fn none() -> String {
+    "none".to_owned()
 }
 
 /// `None` for `auto`.
@@ -118,7 +127,10 @@ mod tests {
     fn defaults_are_filled_in() {
         let config: ModelConfig = parse("{\"path\": \"m\", \"dtype\": \"f32\"}").unwrap();
         assert_eq!(config.device, "auto");
-        assert_eq!(config.load_options(None).unwrap().dtype, Some(DType::F32));
+        let options = config.load_options(None).unwrap();
+        assert_eq!((options.dtype, options.quantize), (Some(DType::F32), None));
+        let config: ModelConfig = parse("{\"path\": \"m\", \"quantize\": \"int8\"}").unwrap();
+        assert_eq!(config.load_options(None).unwrap().quantize, Some(Quantization::Int8));
     }
 
     #[test]
@@ -130,6 +142,7 @@ mod tests {
                 "expected auto, cpu, reference, cuda or cuda:N, got tpu",
             ),
             ("{\"path\": \"m\", \"dtype\": \"int4\"}", "expected auto, bf16, f16 or f32, got int4"),
+            ("{\"path\": \"m\", \"quantize\": \"int4\"}", "expected none or int8, got int4"),
             ("{\"path\": \"m\", \"threads\": 0}", "`threads` is out of range: expected at least 1, got 0"),
         ];
         for (json, message) in cases {

@@ -51,7 +51,8 @@ fn load<B: Backend>(backend: B, num_blocks: usize) -> Box<dyn Decoder> {
 
 /// The model on every backend and in every type that the tests distinguish.
 fn decoders(num_blocks: usize) -> Vec<Box<dyn Decoder>> {
-    let cpu = |dtype| CpuBackend::new(CpuOptions { dtype, threads: Some(1), isa: None }).unwrap();
+    let cpu =
+        |dtype| CpuBackend::new(CpuOptions { dtype, quantize: None, threads: Some(1), isa: None }).unwrap();
     vec![
         load(ReferenceBackend::new(DType::F32), num_blocks),
         load(cpu(DType::F32), num_blocks),

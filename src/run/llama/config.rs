@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{DType, Device};
+use crate::backend::{DType, Device, Quantization};
 use crate::engine::{Sampling, StopRules};
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
@@ -75,6 +75,8 @@ pub struct RunLlamaConfig {
     pub device: String,
     /// Type of weights and KV cache: `auto` (the checkpoint's), `f32`, `bf16` or `f16`; `auto` by default.
     pub dtype: String,
+    /// Weights of linear layers: `none` keeps them in `dtype`, `int8` makes 8-bit integers of them; `none` by default.
+    pub quantize: String,
     /// Worker threads; one per available core by default.
     pub threads: Option<usize>,
     /// Most instances generated at once; as many as the KV cache holds by default.
@@ -117,6 +119,7 @@ impl Default for RunLlamaConfig {
             shard: None,
             device: "auto".into(),
             dtype: "auto".into(),
+            quantize: "none".into(),
             threads: None,
             batch_size: None,
             prompt_lookup: true,
@@ -180,6 +183,7 @@ impl RunLlamaConfig {
         }
         self.device()?;
         self.dtype()?;
+        Quantization::parse(&self.quantize)?;
         self.shard_mode().map(drop)
     }
 
@@ -233,11 +237,12 @@ impl RunLlamaConfig {
     /// How the model is loaded, with the directory of its adapter.
     ///
     /// # Errors
-    /// `InvalidArgument` for an unknown device or dtype.
+    /// `InvalidArgument` for an unknown device, dtype or quantization.
     pub fn load_options(&self, adapter: Option<PathBuf>) -> Result<LoadOptions> {
         Ok(LoadOptions {
             device: self.device()?,
             dtype: self.dtype()?,
+            quantize: Quantization::parse(&self.quantize)?,
             adapter,
             threads: self.threads,
             kv_memory: self.kv_memory,
@@ -373,6 +378,10 @@ mod tests {
         check(
             |config| config.dtype = "int8".into(),
             "unknown dtype: expected auto, f32, bf16 or f16, got `int8`",
+        );
+        check(
+            |config| config.quantize = "int4".into(),
+            "unknown quantization: expected none or int8, got int4",
         );
         check(
             |config| config.device = "tpu".into(),
