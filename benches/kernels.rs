@@ -1,6 +1,6 @@
 //! The CPU backend's kernels at the shapes of a 1.1B-parameter Llama, as a share of what the machine can do.
 //!
-//! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2 --only qkv]`. The limits are measured in the same run,
+//! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2 --quantize int8 --only qkv]`. The limits are measured in the same run,
 //! so the shares mean something on a machine that others use too.
 #![expect(
     clippy::print_stdout,
@@ -14,7 +14,7 @@ use std::time::Instant;
 use swebench_infer::backend::cpu::{CpuActivation, CpuBackend, CpuOptions, Isa, Roofline};
 use swebench_infer::backend::{
     AttentionParams, Backend, Batch, BatchEntry, DType, HeadLayout, HostTensor, KvLayout, LogitsRows,
-    RopeAngles,
+    Quantization, RopeAngles,
 };
 
 const HIDDEN: usize = 2048;
@@ -116,17 +116,19 @@ impl Pass {
 
 fn main() {
     let (mut dtype, mut isa, mut threads, mut only) = (DType::BF16, None, None, String::new());
+    let mut quantize = None;
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
         match name.as_str() {
             "--dtype" => dtype = value.parse().unwrap(),
             "--isa" => isa = Some(value.parse::<Isa>().unwrap()),
             "--threads" => threads = Some(value.parse().unwrap()),
+            "--quantize" => quantize = Quantization::parse(&value).unwrap(),
             "--only" => only = value,
             _ => println!("ignored: {name}"),
         }
     }
-    let backend = CpuBackend::new(CpuOptions { dtype, threads, isa }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { dtype, threads, isa, quantize }).unwrap();
     let limits = backend.roofline().unwrap();
     println!("{}, {dtype}", backend.describe());
     for _ in 0..3 {
@@ -191,7 +193,11 @@ fn linear_layers(
             let mut output = backend.alloc_activation(rows, out).unwrap();
             let mut next = 0;
             let name = format!("{name} {out}x{cols}, {rows} rows");
-            let work = (out * cols * backend.dtype().size(), 2 * rows * out * cols);
+            let bytes = match backend.quantization() {
+                None => out * cols * backend.dtype().size(),
+                Some(quantization) => quantization.weight_bytes(out * cols),
+            };
+            let work = (bytes, 2 * rows * out * cols);
             let line = Line::measure(limits, name, work, if rows < 32 { 25 } else { 7 }, || {
                 backend.linear(rows, &input, &weights[next % weights.len()], &mut output).unwrap();
                 next += 1;

@@ -396,9 +396,11 @@ int32_t swebench_config_validate(swebench_str kind,
 /**
  * Loads a model and its tokenizer; `config_json` is a configuration of kind "model", at least `{"path": "DIR"}`.
  *
- * Blocks while it reads the weights. Free `out` with swebench_model_free().
+ * Blocks while it downloads, for a hub name that is not cached, and reads the weights, which `"quantize": "int8"` makes
+ * half as large as bf16 on the way. Free `out` with
+ * swebench_model_free().
  *
- * Errors: NOT_FOUND or INVALID_DATA with the file, UNSUPPORTED with what is supported, OUT_OF_MEMORY, DEVICE when the
+ * Errors: NOT_FOUND or INVALID_DATA with the file, NETWORK, UNSUPPORTED with what is supported, OUT_OF_MEMORY, DEVICE when the
  * device that was asked for is not there.
  */
 int32_t swebench_model_load(swebench_str config_json,

@@ -8,6 +8,7 @@ pub mod cpu;
 mod device;
 mod dtype;
 mod memory;
+pub mod quantization;
 pub mod reference;
 mod tensor;
 
@@ -15,6 +16,7 @@ pub use batch::{Batch, BatchEntry, BatchSequence, LogitsRows};
 pub use device::{Device, cuda_probe};
 pub use dtype::DType;
 pub use memory::{ResidentMemory, available_memory, resident_memory};
+pub use quantization::Quantization;
 pub use tensor::HostTensor;
 
 use crate::error::Result;

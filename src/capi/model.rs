@@ -10,8 +10,9 @@ use super::config::{ModelConfig, parse};
 use super::error::ErrorObject;
 use super::text::Str;
 use super::tokenizer::Tokenizer;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Order};
 use crate::error::Result;
+use crate::hub::{self, Hub};
 use crate::model::{Decoder, load};
 
 /// A loaded model with its tokenizer. Any number of threads may generate with it at once: their work shares its steps.
@@ -25,11 +26,19 @@ pub(super) struct Loaded {
 
 impl Loaded {
     fn load(config: &ModelConfig) -> Result<Self> {
-        let tokenizer = Arc::new(crate::tokenizer::Tokenizer::open(&config.path)?);
-        let decoder = load(&config.path, &config.load_options()?)?;
+        let directory = |name: &str| hub::model_dir(name, || Hub::from_env(config.cache_dir.as_deref()));
+        let path = directory(&config.path)?;
+        let adapter = config.adapter.as_deref().map(directory).transpose()?;
+        let tokenizer = Arc::new(crate::tokenizer::Tokenizer::open(&path)?);
+        let decoder = load(&path, &config.load_options(adapter)?)?;
         let info = describe(config, &*decoder, &tokenizer);
-        log::info!("loaded {} on {}", config.path.display(), decoder.backend());
-        let options = EngineOptions { max_sequences: config.max_sequences, ..EngineOptions::default() };
+        log::info!("loaded {} on {}", config.path, decoder.backend());
+        let options = EngineOptions {
+            max_sequences: config.max_sequences,
+            prompt_lookup: config.prompt_lookup,
+            prefix_cache: config.prefix_cache,
+            order: Order::Arrival,
+        };
         Ok(Self { engine: Engine::start(decoder, tokenizer, &options)?, info })
     }
 }
@@ -62,9 +71,11 @@ impl Model {
 
 /// Loads a model and its tokenizer; `config_json` is a configuration of kind "model", at least `{"path": "DIR"}`.
 ///
-/// Blocks while it reads the weights. Free `out` with swebench_model_free().
+/// Blocks while it downloads, for a hub name that is not cached, and reads the weights, which `"quantize": "int8"` makes
+/// half as large as bf16 on the way. Free `out` with
+/// swebench_model_free().
 ///
-/// Errors: NOT_FOUND or INVALID_DATA with the file, UNSUPPORTED with what is supported, OUT_OF_MEMORY, DEVICE when the
+/// Errors: NOT_FOUND or INVALID_DATA with the file, NETWORK, UNSUPPORTED with what is supported, OUT_OF_MEMORY, DEVICE when the
 /// device that was asked for is not there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_model_load(

@@ -75,6 +75,12 @@ impl BlockPool {
         self.cache.insert(hash, block);
     }
 
+    /// Makes a held block impossible to find by its contents.
+    fn forget(&mut self, block: u32) {
+        assert!(self.reference_counts[block as usize] > 0, "block {block} is free");
+        self.cache.forget(block);
+    }
+
     /// A block with one holder, or `None` when all are taken.
     fn allocate(&mut self) -> Option<u32> {
         let block = self.free.pop().or_else(|| self.cache.evict())?;
@@ -134,6 +140,11 @@ impl BlockTable {
     /// Makes the block at `index`, all of whose keys and values are computed, findable by its contents.
     pub(super) fn register(&self, pool: &mut BlockPool, index: usize, hash: BlockHash) {
         pool.register(hash, self.blocks[index]);
+    }
+
+    /// Makes all blocks impossible to find by their contents; who holds them keeps them.
+    pub(super) fn forget(&self, pool: &mut BlockPool) {
+        self.blocks.iter().for_each(|&block| pool.forget(block));
     }
 
     /// Gives all blocks back.

@@ -53,6 +53,13 @@ impl PrefixCache {
         }
     }
 
+    /// Makes a held block impossible to find.
+    pub(super) fn forget(&mut self, block: u32) {
+        if let Some(entry) = self.entries[block as usize].take() {
+            self.blocks.remove(&entry.hash);
+        }
+    }
+
     /// Notes that a block has lost its last holder; false when it cannot be found, and is of no use any more.
     pub(super) fn retire(&mut self, block: u32) -> bool {
         let Some(entry) = &mut self.entries[block as usize] else { return false };
@@ -72,9 +79,7 @@ impl PrefixCache {
     /// Forgets the block that has been idle for longest, and returns it.
     pub(super) fn evict(&mut self) -> Option<u32> {
         let (_, block) = self.idle.pop_first()?;
-        if let Some(entry) = self.entries[block as usize].take() {
-            self.blocks.remove(&entry.hash);
-        }
+        self.forget(block);
         Some(block)
     }
 }

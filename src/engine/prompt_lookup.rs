@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 /// Tokens that have to agree before a place is taken as the source of a copy.
-const GRAM: usize = 2;
+const GRAM: usize = 1;
 /// Most earlier places that are compared for one guess.
 const MAX_PLACES: usize = 64;
 /// Most tokens by which the agreement of a place is measured.
@@ -16,10 +16,15 @@ const MAX_AGREEMENT: usize = 32;
 const MAX_DRAFT: usize = 15;
 /// Longest guess of a sequence that has not had one yet.
 const FIRST_DRAFT: usize = 4;
+/// Tokens that a copy has to agree with before an edit of it is believed; short agreement is mostly chance, and what
+/// is learned from it spoils later guesses.
+const MIN_COPY: usize = 8;
+/// By what a token that is not in the source divides the trust in a copy.
+const DOUBT: usize = 4;
 /// Most tokens left out of the source, and put in instead, by one edit.
 const MAX_EDIT: usize = 6;
 /// Least share of guesses that have to be right, at least in their first token, to go on guessing.
-const MIN_RATE: f32 = 0.15;
+const MIN_RATE: f32 = 0.1;
 /// Weight of the newest guess in that share.
 const RATE_STEP: f32 = 0.15;
 /// Tokens after which a guess is tried in spite of its rate: text that is not copied pays for one token in this many.
@@ -73,7 +78,7 @@ struct Copy {
     anchor: u32,
     /// Tokens since then that are not in the source.
     inserted: Vec<u32>,
-    /// How far the copy is trusted, in tokens that agreed; each one that did not has halved it.
+    /// How far the copy is trusted, in tokens that agreed; each one that did not has divided it by [`DOUBT`].
     agreement: usize,
 }
 
@@ -150,9 +155,14 @@ impl PromptLookup {
         let Some(copy) = &mut self.copy else { return };
         let token = tokens[index];
         let end = index.min(copy.source + MAX_EDIT);
-        let Some(skipped) = tokens[copy.source..end].iter().position(|&source| source == token) else {
+        let skipped = tokens[copy.source..end].iter().position(|&source| source == token);
+        if skipped != Some(0) && copy.inserted.is_empty() && copy.agreement < MIN_COPY {
+            self.copy = None;
+            return;
+        }
+        let Some(skipped) = skipped else {
             copy.inserted.push(token);
-            copy.agreement /= 2;
+            copy.agreement /= DOUBT;
             if copy.inserted.len() > MAX_EDIT {
                 self.copy = None;
             }
@@ -297,7 +307,7 @@ mod tests {
         let diff = [SPACE, SPACE, SPACE, MINUS, PLUS, SPACE];
         for (what, prompt, answer, tokens_per_step) in [
             ("plain", lines.concat(), copied.concat(), 11.0),
-            ("marked", lines.concat(), marked(copied, &[PLUS]), 11.0),
+            ("marked", lines.concat(), marked(copied, &[PLUS]), 10.5),
             ("numbered", numbered(&lines), copied.concat(), 11.0),
             ("numbered and marked", numbered(&lines), marked(copied, &[SPACE]), 10.0),
             ("marked as in a diff", lines.concat(), marked(copied, &diff), 8.0),

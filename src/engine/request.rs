@@ -65,7 +65,13 @@ impl Request {
         if self.prompt.len() >= max_tokens {
             let expected =
                 format!("at most {} tokens, to leave room for one more", max_tokens.saturating_sub(1));
-            return refuse("the prompt can never fit", expected, self.prompt.len().to_string());
+            return refuse("the prompt can never fit", expected, self.prompt.len().to_string()).map_err(
+                |error| {
+                    error.with_hint(
+                        "the limit is the model's context, the one asked for, or what the KV cache holds",
+                    )
+                },
+            );
         }
         if !(temperature.is_finite() && temperature >= 0.0) {
             return refuse("`temperature` is out of range", "0 or more".into(), temperature.to_string());

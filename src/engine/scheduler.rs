@@ -168,6 +168,13 @@ impl Scheduler {
         }
     }
 
+    /// Keeps others from sharing what was computed for a sequence, whose keys and values may not be numbers.
+    pub(super) fn withdraw(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.running.iter().find(|sequence| sequence.id() == id) {
+            sequence.withdraw(&mut self.pool);
+        }
+    }
+
     /// Forgets a sequence and frees its blocks.
     pub(super) fn remove(&mut self, id: SequenceId) {
         let running = self.running.iter().position(|sequence| sequence.id() == id);

@@ -164,6 +164,11 @@ impl Sequence {
         }
     }
 
+    /// Keeps others from sharing what was computed for this sequence from now on.
+    pub(super) fn withdraw(&self, pool: &mut BlockPool) {
+        self.blocks.forget(pool);
+    }
+
     /// Gives the blocks back; the tokens stay, to be computed again.
     pub(super) fn evict(&mut self, pool: &mut BlockPool) {
         self.blocks.release(pool);

@@ -258,7 +258,10 @@ impl Worker {
 
     /// Ends requests; whoever learns of an end finds it in the counters.
     fn deliver_endings(&mut self) {
-        for (id, _) in &self.endings {
+        for (id, ending) in &self.endings {
+            if matches!(ending, Ending::Failed(_)) {
+                self.scheduler.withdraw(*id);
+            }
             self.scheduler.remove(*id);
         }
         self.publish_stats();

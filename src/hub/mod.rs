@@ -9,6 +9,7 @@ mod config;
 mod download;
 mod model_files;
 mod repo;
+mod resolve;
 #[cfg(test)]
 pub(crate) mod test_server;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use config::{HubConfig, Token};
 pub use repo::{RepoId, RepoKind};
+pub use resolve::model_dir;
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -70,9 +72,13 @@ impl Hub {
         Self { config, client }
     }
 
-    /// The hub that the environment names, see [`HubConfig::from_env`].
-    pub fn from_env() -> Result<Self> {
-        HubConfig::from_env().map(Self::new)
+    /// The hub that the environment names, see [`HubConfig::from_env`], with another cache directory when one is given.
+    pub fn from_env(cache: Option<&Path>) -> Result<Self> {
+        let mut config = HubConfig::from_env()?;
+        if let Some(cache) = cache {
+            config.cache = cache.to_path_buf();
+        }
+        Ok(Self::new(config))
     }
 
     /// Lets `cancel` stop downloads; what has arrived is kept for the next one.

@@ -8,7 +8,7 @@ use super::weights::Checkpoint;
 use super::{Decoder, ModelConfig, RandomWeights, TensorSource, WeightSource};
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::backend::reference::ReferenceBackend;
-use crate::backend::{Backend, DType, Device, KvLayout, available_memory, cuda_probe};
+use crate::backend::{Backend, DType, Device, KvLayout, Quantization, available_memory, cuda_probe};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Tokens in one KV block: two registers of 16 lanes in the CPU's score kernel.
@@ -27,6 +27,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// Element type of weights and KV cache; `None` takes the checkpoint's.
     pub dtype: Option<DType>,
+    /// How linear layers hold their weights, made at load; `None` is in `dtype`.
+    pub quantize: Option<Quantization>,
     /// A PEFT LoRA adapter to merge.
     pub adapter: Option<PathBuf>,
     /// Worker threads; `None` takes one per available core.
@@ -80,10 +82,18 @@ fn decoder(
 ) -> Result<Box<dyn Decoder>> {
     match options.device {
         Device::Auto | Device::Cpu => {
-            let backend = CpuBackend::new(CpuOptions { dtype, threads: options.threads, isa: None })?;
+            let backend = CpuBackend::new(CpuOptions {
+                dtype,
+                threads: options.threads,
+                isa: None,
+                quantize: options.quantize,
+            })?;
             on_backend(backend, config, source, options)
         }
-        Device::Reference => on_backend(ReferenceBackend::new(dtype), config, source, options),
+        Device::Reference => {
+            let backend = ReferenceBackend::new(dtype).with_quantization(options.quantize);
+            on_backend(backend, config, source, options)
+        }
         Device::Cuda(index) => Err(no_cuda(index)),
     }
 }
@@ -149,4 +159,27 @@ fn stored_dtype(checkpoint: &Checkpoint) -> Option<DType> {
 
 fn file_name(path: &Path) -> Option<&std::ffi::OsStr> {
     path.file_name()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_context_asked_for_limits_the_models_own() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/goldens");
+        for (case, asked, context) in [
+            ("llama", None, ModelConfig::open(&dir.join("llama")).unwrap().max_position_embeddings),
+            ("rope-dynamic", None, 64),
+            ("rope-dynamic", Some(40), 40),
+            ("rope-dynamic", Some(1000), 64),
+        ] {
+            let options =
+                LoadOptions { device: Device::Reference, max_context: asked, ..LoadOptions::default() };
+            let decoder = load(&dir.join(case), &options).unwrap();
+            assert_eq!(decoder.max_context(), context, "{case}, {asked:?}");
+            let KvLayout { block_size, num_blocks, .. } = *decoder.kv_layout();
+            assert_eq!(num_blocks, context.div_ceil(block_size) * DEFAULT_CONTEXTS, "{case}, {asked:?}");
+        }
+    }
 }

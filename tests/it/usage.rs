@@ -43,6 +43,7 @@ fn wrong_command_lines_exit_with_2() {
         (demo(&["--temperature=-1"]), &["error: `temperature` is out of range: expected 0 or more, got -1"]),
         (demo(&["--top-p", "1.5"]), &["`top_p` is out of range"]),
         (demo(&["--dtype", "int4"]), &["error: unknown dtype: expected auto, f32, bf16 or f16, got `int4`"]),
+        (demo(&["--quantize", "int4"]), &["error: unknown quantization: expected none or int8, got int4"]),
         (
             demo(&["--device", "tpu"]),
             &["error: unknown device: expected auto, cpu, reference, cuda or cuda:N, got tpu"],

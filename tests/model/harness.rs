@@ -28,7 +28,8 @@ pub fn decoders(base: &str, adapter: Option<&str>, dtype: DType) -> Vec<(String,
     let mut decoders: Vec<(String, Box<dyn Decoder>)> = Vec::new();
     decoders.push(("reference".into(), load(ReferenceBackend::new(dtype), base, adapter).unwrap()));
     for isa in Isa::supported() {
-        let backend = CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa) }).unwrap();
+        let backend =
+            CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa), quantize: None }).unwrap();
         decoders.push((format!("cpu {isa:?}"), load(backend, base, adapter).unwrap()));
     }
     decoders

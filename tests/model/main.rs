@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod adapters;
+mod demo;
 mod goldens;
 mod harness;
+mod perplexity;
 mod refusals;

@@ -6,14 +6,17 @@
 //! | `threads`, `memory` | the pool; aligned memory |
 //! | `format`, `multiply` | packed matrices and the product that linear layers and attention share |
 //! | `weights`, `linear` | linear layers |
+//! | `int8`, `layer` | linear layers with 8-bit weights; weights of either form |
 //! | `kv_cache`, `attention` | the paged cache and attention over it |
 //! | `norm`, `rotary`, `silu`, `rows` | the other operations |
 //! | `roofline` | what the machine could do at best, for benchmarks |
 
 mod attention;
 mod format;
+mod int8;
 mod isa;
 mod kv_cache;
+mod layer;
 mod linear;
 mod memory;
 mod multiply;
@@ -29,21 +32,24 @@ mod weights;
 
 pub use isa::Isa;
 pub use kv_cache::CpuKvCache;
+pub use layer::CpuLinear;
 pub use roofline::Roofline;
 pub use step::CpuStep;
-pub use weights::PackedLinear;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::attention::{Attention, AttentionWorkspace};
+use self::int8::{ByteDispatch, Int8Linear, Int8Weights};
 use self::linear::{Linear, input_bytes};
 use self::memory::Buffer;
 use self::norm::RmsNorm;
 use self::rotary::{HeadNorm, RotaryAppend};
 use self::simd::Dispatch;
 use self::threads::ThreadPool;
+use self::weights::PackedLinear;
 use super::{
-    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm, RopeAngles,
+    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm,
+    Quantization, RopeAngles,
 };
 use crate::error::Result;
 
@@ -56,12 +62,17 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Instruction set; `None` takes the fastest of this machine.
     pub isa: Option<Isa>,
+    /// How linear layers hold their weights; `None` is in `dtype`.
+    pub quantize: Option<Quantization>,
 }
 
 /// The CPU with one instruction set and a pool of threads.
 pub struct CpuBackend {
     dtype: DType,
     dispatch: Dispatch,
+    /// For 8-bit weights.
+    bytes: ByteDispatch,
+    quantize: Option<Quantization>,
     pool: ThreadPool,
     workspace: Mutex<Workspace>,
 }
@@ -76,11 +87,12 @@ struct Workspace {
 }
 
 /// f32 of scratch memory of one thread.
-const THREAD_SCRATCH: usize = if linear::THREAD_SCRATCH > attention::THREAD_SCRATCH {
-    linear::THREAD_SCRATCH
-} else {
-    attention::THREAD_SCRATCH
-};
+const THREAD_SCRATCH: usize =
+    larger(larger(linear::THREAD_SCRATCH, int8::THREAD_SCRATCH), attention::THREAD_SCRATCH);
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
 
 /// Measurements of the machine's limits of which the best counts; together they take a tenth of a second.
 const PEAK_ROUNDS: usize = 5;
@@ -122,12 +134,24 @@ impl CpuBackend {
             attention: AttentionWorkspace::default(),
             scratch: Buffer::zeroed(pool.num_threads() * THREAD_SCRATCH, "scratch memory")?,
         };
-        Ok(Self { dtype: options.dtype, dispatch, pool, workspace: Mutex::new(workspace) })
+        Ok(Self {
+            dtype: options.dtype,
+            dispatch,
+            bytes: ByteDispatch::beside(dispatch.isa()),
+            quantize: options.quantize,
+            pool,
+            workspace: Mutex::new(workspace),
+        })
     }
 
     /// Instruction set in use.
     pub fn isa(&self) -> Isa {
         self.dispatch.isa()
+    }
+
+    /// How linear layers hold their weights; `None` is in the dtype.
+    pub fn quantization(&self) -> Option<Quantization> {
+        self.quantize
     }
 
     /// Threads in use.
@@ -147,7 +171,7 @@ impl CpuBackend {
 }
 
 impl Backend for CpuBackend {
-    type Linear = PackedLinear;
+    type Linear = CpuLinear;
     type Vector = Vec<f32>;
     type Activation = CpuActivation;
     type KvCache = CpuKvCache;
@@ -155,7 +179,11 @@ impl Backend for CpuBackend {
 
     fn describe(&self) -> String {
         let threads = self.num_threads();
-        format!("cpu ({}, {threads} thread{})", self.isa(), if threads == 1 { "" } else { "s" })
+        let int8 = match self.quantize {
+            None => String::new(),
+            Some(Quantization::Int8) => format!(", int8 by {}", self.bytes.name()),
+        };
+        format!("cpu ({}, {threads} thread{}{int8})", self.isa(), if threads == 1 { "" } else { "s" })
     }
 
     fn dtype(&self) -> DType {
@@ -169,12 +197,17 @@ impl Backend for CpuBackend {
         Ok((0..PEAK_ROUNDS).map(measure).reduce(PeakRates::max))
     }
 
-    fn linear_bytes(&self, weight: &PackedLinear) -> usize {
+    fn linear_bytes(&self, weight: &CpuLinear) -> usize {
         weight.bytes()
     }
 
-    fn load_linear(&self, weights: &[HostTensor<'_>], bias: &[HostTensor<'_>]) -> Result<PackedLinear> {
-        PackedLinear::pack(&self.pool, self.dtype, weights, bias)
+    fn load_linear(&self, weights: &[HostTensor<'_>], bias: &[HostTensor<'_>]) -> Result<CpuLinear> {
+        match self.quantize {
+            None => PackedLinear::pack(&self.pool, self.dtype, weights, bias).map(CpuLinear::Packed),
+            Some(Quantization::Int8) => {
+                Int8Weights::pack(self.dispatch, &self.pool, weights, bias).map(CpuLinear::Int8)
+            }
+        }
     }
 
     fn load_vector(&self, weight: &HostTensor<'_>) -> Result<Vec<f32>> {
@@ -184,7 +217,7 @@ impl Backend for CpuBackend {
     fn alloc_activation(&self, rows: usize, cols: usize) -> Result<CpuActivation> {
         let data = Buffer::zeroed(rows.saturating_mul(cols), "an activation")?;
         // Any activation may be a linear layer's input.
-        let bytes = input_bytes(rows, cols);
+        let bytes = input_bytes(rows, cols).max(int8::input_bytes(rows, cols));
         let mut workspace = self.workspace();
         if workspace.inputs.len() < bytes {
             workspace.inputs = Buffer::zeroed(bytes, "inputs of linear layers")?;
@@ -207,7 +240,7 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn embed(&self, step: &CpuStep, table: &PackedLinear, out: &mut CpuActivation) -> Result<()> {
+    fn embed(&self, step: &CpuStep, table: &CpuLinear, out: &mut CpuActivation) -> Result<()> {
         rows::embed(&self.pool, &step.tokens, table, out.rows_mut(step.tokens.len()));
         Ok(())
     }
@@ -246,19 +279,20 @@ impl Backend for CpuBackend {
         &self,
         rows: usize,
         input: &CpuActivation,
-        weight: &PackedLinear,
+        weight: &CpuLinear,
         out: &mut CpuActivation,
     ) -> Result<()> {
         let workspace = &mut *self.workspace();
-        Linear {
-            rows,
-            input: input.rows(rows),
-            weight,
-            out: out.rows_mut(rows),
-            packed: &mut workspace.inputs,
-            scratch: &mut workspace.scratch,
+        let (input, out) = (input.rows(rows), out.rows_mut(rows));
+        let (packed, scratch) = (&mut *workspace.inputs, &mut *workspace.scratch);
+        match weight {
+            CpuLinear::Packed(weight) => {
+                Linear { rows, input, weight, out, packed, scratch }.run(self.dispatch, &self.pool);
+            }
+            CpuLinear::Int8(weight) => {
+                Int8Linear { input, weight, out, packed, scratch }.run(self.dispatch, self.bytes, &self.pool);
+            }
         }
-        .run(self.dispatch, &self.pool);
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Operations that copy rows: the embedding lookup and the choice of the rows whose logits are wanted.
 
+use super::layer::CpuLinear;
 use super::threads::{SharedSlice, ThreadPool};
-use super::weights::PackedLinear;
 
 /// `out[i] = table[tokens[i]]`; `out` is `[tokens, in_features]`.
-pub fn embed(pool: &ThreadPool, tokens: &[u32], table: &PackedLinear, out: &mut [f32]) {
+pub fn embed(pool: &ThreadPool, tokens: &[u32], table: &CpuLinear, out: &mut [f32]) {
     let cols = table.in_features();
     assert_eq!(out.len(), tokens.len() * cols, "output of the embedding");
     let out = SharedSlice::new(out);

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 fn backend(dtype: DType, isa: Isa) -> CpuBackend {
-    CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa) }).unwrap()
+    CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa), quantize: None }).unwrap()
 }
 
 /// Reproducible values in -1..1.
@@ -226,7 +226,9 @@ fn rotation_norm_and_append() {
 #[test]
 fn options_and_sizes_that_cannot_be_are_errors() {
     let new = |threads, isa| {
-        CpuBackend::new(CpuOptions { dtype: DType::F32, threads, isa }).err().map(|error| error.kind())
+        CpuBackend::new(CpuOptions { dtype: DType::F32, threads, isa, quantize: None })
+            .err()
+            .map(|error| error.kind())
     };
     assert_eq!(new(Some(0), None), Some(ErrorKind::InvalidArgument));
     assert_eq!(new(Some(1), Some(Isa::Portable)), None);

@@ -34,19 +34,9 @@ impl PackedLinear {
         weights: &[HostTensor<'_>],
         bias: &[HostTensor<'_>],
     ) -> Result<Self> {
-        let shapes = weights.iter().map(HostTensor::rows_cols).collect::<Result<Vec<_>>>()?;
-        let in_features = shapes.first().map_or(0, |shape| shape.1);
-        let out_features: usize = shapes.iter().map(|shape| shape.0).sum();
-        if out_features == 0 || in_features == 0 || shapes.iter().any(|shape| shape.1 != in_features) {
-            return Err(Error::invalid_data("cannot stack the weights of a linear layer")
-                .with_expected("matrices of one width, none empty", format_args!("{shapes:?}")));
-        }
-        let bias_len: usize = bias.iter().map(HostTensor::len).sum();
-        if !bias.is_empty() && bias_len != out_features {
-            return Err(Error::invalid_data("the bias of a linear layer does not match its weight")
-                .with_expected(format_args!("{out_features} elements"), bias_len));
-        }
-
+        let stack = Stack::new(weights)?;
+        let (in_features, out_features) = (stack.in_features, stack.out_features);
+        let bias = stack.bias(bias)?;
         let panel_bytes = packed_bytes(dtype, PANEL_WIDTH, in_features);
         let num_panels = out_features.div_ceil(PANEL_WIDTH);
         let bytes = panel_bytes.saturating_mul(num_panels);
@@ -55,10 +45,8 @@ impl PackedLinear {
         pool.for_each(num_panels, &|_, panel| {
             // SAFETY: every panel is handed out once.
             let packed = unsafe { shared.range(panel * panel_bytes..(panel + 1) * panel_bytes) };
-            let rows = panel * PANEL_WIDTH..out_features.min((panel + 1) * PANEL_WIDTH);
-            pack_panel(dtype, in_features, &Rows::find(weights, &shapes, rows.start, rows.len()), packed);
+            pack_panel(dtype, in_features, &stack.panel(panel), packed);
         });
-        let bias = (!bias.is_empty()).then(|| bias.iter().flat_map(HostTensor::to_f32).collect());
         Ok(Self { dtype, out_features, in_features, panels, bias })
     }
 
@@ -114,26 +102,71 @@ impl PackedLinear {
     }
 }
 
-/// The source rows of one panel: for each its tensor and its row there.
-struct Rows<'a> {
-    sources: [Option<(&'a HostTensor<'a>, usize)>; PANEL_WIDTH],
+/// The weights of a linear layer as the checkpoint has them: tensors stacked along their rows.
+pub struct Stack<'a> {
+    tensors: &'a [HostTensor<'a>],
+    /// Rows of each tensor.
+    heights: Vec<usize>,
+    /// Rows of all tensors.
+    pub out_features: usize,
+    /// Columns of every tensor.
+    pub in_features: usize,
 }
 
-impl<'a> Rows<'a> {
-    /// Rows `start .. start + len` of the stacked tensors.
-    fn find(tensors: &'a [HostTensor<'a>], shapes: &[(usize, usize)], start: usize, len: usize) -> Self {
+impl<'a> Stack<'a> {
+    /// Checks the shapes.
+    ///
+    /// # Errors
+    /// `InvalidData` when widths differ.
+    pub fn new(tensors: &'a [HostTensor<'a>]) -> Result<Self> {
+        let shapes = tensors.iter().map(HostTensor::rows_cols).collect::<Result<Vec<_>>>()?;
+        let in_features = shapes.first().map_or(0, |shape| shape.1);
+        let heights: Vec<usize> = shapes.iter().map(|shape| shape.0).collect();
+        let out_features = heights.iter().sum();
+        if out_features == 0 || in_features == 0 || shapes.iter().any(|shape| shape.1 != in_features) {
+            return Err(Error::invalid_data("cannot stack the weights of a linear layer")
+                .with_expected("matrices of one width, none empty", format_args!("{shapes:?}")));
+        }
+        Ok(Self { tensors, heights, out_features, in_features })
+    }
+
+    /// The biases one after the other, `None` for no bias.
+    ///
+    /// # Errors
+    /// `InvalidData` when they do not cover the rows.
+    pub fn bias(&self, bias: &[HostTensor<'_>]) -> Result<Option<Vec<f32>>> {
+        let bias_len: usize = bias.iter().map(HostTensor::len).sum();
+        if !bias.is_empty() && bias_len != self.out_features {
+            return Err(Error::invalid_data("the bias of a linear layer does not match its weight")
+                .with_expected(format_args!("{} elements", self.out_features), bias_len));
+        }
+        Ok((!bias.is_empty()).then(|| bias.iter().flat_map(HostTensor::to_f32).collect()))
+    }
+
+    /// The rows that are the columns of a panel.
+    pub fn panel(&self, panel: usize) -> PanelRows<'a> {
+        let start = panel * PANEL_WIDTH;
+        let end = self.out_features.min(start + PANEL_WIDTH);
         let mut sources = [None; PANEL_WIDTH];
         let mut first = 0;
-        for (tensor, &(rows, _)) in tensors.iter().zip(shapes) {
-            for row in start.max(first)..(start + len).min(first + rows) {
+        for (tensor, &rows) in self.tensors.iter().zip(&self.heights) {
+            for row in start.max(first)..end.min(first + rows) {
                 sources[row - start] = Some((tensor, row - first));
             }
             first += rows;
         }
-        Self { sources }
+        PanelRows { sources }
     }
+}
 
-    fn iter(&self) -> impl Iterator<Item = (usize, &'a HostTensor<'a>, usize)> {
+/// The source rows of one panel: for each its tensor and its row there.
+pub struct PanelRows<'a> {
+    sources: [Option<(&'a HostTensor<'a>, usize)>; PANEL_WIDTH],
+}
+
+impl<'a> PanelRows<'a> {
+    /// Column of the panel, tensor and row there.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a HostTensor<'a>, usize)> {
         self.sources
             .iter()
             .enumerate()
@@ -142,7 +175,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Packs up to [`PANEL_WIDTH`] rows; `packed` is zeroed and aligned to a cache line.
-fn pack_panel(dtype: DType, in_features: usize, rows: &Rows<'_>, packed: &mut [u8]) {
+fn pack_panel(dtype: DType, in_features: usize, rows: &PanelRows<'_>, packed: &mut [u8]) {
     /// Elements of a row that are packed before the next row: one cache line, so that the written part of the panel
     /// stays in the first-level cache until all its columns are there.
     const STEP: usize = 32;

@@ -2,13 +2,17 @@
 
 use half::{bf16, f16};
 
-use super::{AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, RopeAngles};
+use super::{
+    AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, Quantization,
+    RopeAngles,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Plain f32 arithmetic; weights and cached keys and values are rounded to `dtype` when they are stored.
 #[derive(Debug)]
 pub struct ReferenceBackend {
     dtype: DType,
+    quantize: Option<Quantization>,
 }
 
 /// Weight `[rows, cols]` and bias `[rows]`, or no bias.
@@ -66,7 +70,12 @@ pub struct Step {
 impl ReferenceBackend {
     /// An oracle whose weights and cache are rounded to `dtype`.
     pub fn new(dtype: DType) -> Self {
-        Self { dtype }
+        Self { dtype, quantize: None }
+    }
+
+    /// Rounds the weights of linear layers to what quantized kernels multiply with; inputs stay as they are.
+    pub fn with_quantization(self, quantize: Option<Quantization>) -> Self {
+        Self { quantize, ..self }
     }
 
     fn round(&self, value: f32) -> f32 {
@@ -104,7 +113,12 @@ impl Backend for ReferenceBackend {
             assert!(linear.rows == 0 || linear.cols == cols, "stacked weights differ in width");
             linear.rows += rows;
             linear.cols = cols;
-            linear.weight.extend(part.to_f32().iter().map(|&value| self.round(value)));
+            let mut values = part.to_f32();
+            match self.quantize {
+                None => values.iter_mut().for_each(|value| *value = self.round(*value)),
+                Some(quantization) => quantization.round_rows(cols, &mut values),
+            }
+            linear.weight.append(&mut values);
         }
         for part in bias {
             linear.bias.extend(part.to_f32().iter().map(|&value| self.round(value)));

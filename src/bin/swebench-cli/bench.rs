@@ -45,6 +45,10 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     dtype: Option<String>,
+    /// 8-bit weights made at load, half of what bf16 reads: none or int8 [default: none]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantize: Option<String>,
     /// Worker threads [default: one per available core]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -86,6 +86,10 @@ pub(crate) struct RunLlamaArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     repetition_stop: Option<bool>,
 
+    /// Which prompts come first, by length [default: shortest-first]
+    #[arg(long, value_enum, help_heading = "Which instances")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<Order>,
     /// Skip prompts of fewer tokens.
     #[arg(long, value_name = "N", help_heading = "Which instances")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +119,10 @@ pub(crate) struct RunLlamaArgs {
     #[arg(long, help_heading = "Machine")]
     #[serde(skip_serializing_if = "Option::is_none")]
     dtype: Option<String>,
+    /// 8-bit weights made at load, half of what bf16 reads: none or int8 [default: none]
+    #[arg(long, value_name = "HOW", help_heading = "Machine")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantize: Option<String>,
     /// Worker threads [default: one per available core]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +131,14 @@ pub(crate) struct RunLlamaArgs {
     #[arg(long, value_name = "N", value_parser = batch_size, help_heading = "Machine")]
     #[serde(skip_serializing_if = "is_auto")]
     batch_size: Option<BatchSize>,
+    /// Guess tokens by copying from the prompt and verify them together; changes no text [default: true]
+    #[arg(long, value_name = "BOOL", help_heading = "Machine")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_lookup: Option<bool>,
+    /// Share the work on prompts that begin alike; changes no text [default: true]
+    #[arg(long, value_name = "BOOL", help_heading = "Machine")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_cache: Option<bool>,
     /// Memory for the KV cache, in bytes.
     #[arg(long, value_name = "BYTES", help_heading = "Machine")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +155,16 @@ pub(crate) struct RunLlamaArgs {
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_dir: Option<PathBuf>,
+}
+
+/// Which prompts come first.
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// Most predictions come early, as in the reference.
+    ShortestFirst,
+    /// No long prompt is left for the end.
+    LongestFirst,
 }
 
 /// A number, or what `auto` leaves to the library.

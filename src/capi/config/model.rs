@@ -6,23 +6,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use crate::backend::{DType, Device};
+use crate::backend::{DType, Device, Quantization};
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
 
 /// What to load, and where it runs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(in crate::capi) struct ModelConfig {
-    /// The model's directory, as Hugging Face lays it out: config.json, weights, tokenizer.
-    pub path: PathBuf,
-    /// Directory of a PEFT LoRA adapter to merge into the weights.
-    pub adapter: Option<PathBuf>,
+    /// The model's directory as Hugging Face lays it out (config.json, weights, tokenizer), or its name on the hub.
+    pub path: String,
+    /// Directory or hub name of a PEFT LoRA adapter to merge into the weights.
+    pub adapter: Option<String>,
+    /// Where downloads are cached; by default the usual Hugging Face cache.
+    pub cache_dir: Option<PathBuf>,
     /// `auto`, `cpu`, `reference` (plain f32 loops), `cuda` or `cuda:N`.
     #[serde(default = "auto")]
     pub device: String,
     /// Element type of weights and KV cache: `auto` (the checkpoint's), `bf16`, `f16` or `f32`.
     #[serde(default = "auto")]
     pub dtype: String,
+    /// Weights of linear layers: `none` keeps them in `dtype`, `int8` makes 8-bit integers of them at load.
+    #[serde(default = "none")]
+    pub quantize: String,
     /// Worker threads on the CPU; by default one per available core.
     pub threads: Option<usize>,
     /// The longest context to serve, in tokens; by default the model's own.
@@ -33,15 +38,26 @@ pub(in crate::capi) struct ModelConfig {
     pub max_step_tokens: Option<usize>,
     /// The most generations decoded at once; by default as many as the KV cache holds.
     pub max_sequences: Option<usize>,
+    /// Whether tokens are guessed by copying from the prompt and verified together, which changes no text.
+    #[serde(default = "yes")]
+    pub prompt_lookup: bool,
+    /// Whether prompts that begin alike share their beginning's keys and values, which changes no text.
+    #[serde(default = "yes")]
+    pub prefix_cache: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ModelConfig {
     /// The options in the library's own types.
-    pub(in crate::capi) fn load_options(&self) -> Result<LoadOptions> {
+    pub(in crate::capi) fn load_options(&self, adapter: Option<PathBuf>) -> Result<LoadOptions> {
         Ok(LoadOptions {
             device: self.device.parse()?,
             dtype: dtype(&self.dtype)?,
-            adapter: self.adapter.clone(),
+            quantize: Quantization::parse(&self.quantize)?,
+            adapter,
             threads: self.threads,
             kv_memory: self.kv_memory,
             max_context: self.max_context,
@@ -54,7 +70,7 @@ impl Config for ModelConfig {
     const KIND: &'static str = "model";
 
     fn check(&self) -> Result<()> {
-        self.load_options()?;
+        self.load_options(None)?;
         positive("threads", self.threads)?;
         positive("max_context", self.max_context)?;
         positive("max_step_tokens", self.max_step_tokens)?;
@@ -65,6 +81,11 @@ impl Config for ModelConfig {
 /// The default of keys whose value the library can choose.
 fn auto() -> String {
     "auto".to_owned()
+}
+
+/// The default of `quantize`.
+fn none() -> String {
+    "none".to_owned()
 }
 
 /// `None` for `auto`.
@@ -106,7 +127,10 @@ mod tests {
     fn defaults_are_filled_in() {
         let config: ModelConfig = parse("{\"path\": \"m\", \"dtype\": \"f32\"}").unwrap();
         assert_eq!(config.device, "auto");
-        assert_eq!(config.load_options().unwrap().dtype, Some(DType::F32));
+        let options = config.load_options(None).unwrap();
+        assert_eq!((options.dtype, options.quantize), (Some(DType::F32), None));
+        let config: ModelConfig = parse("{\"path\": \"m\", \"quantize\": \"int8\"}").unwrap();
+        assert_eq!(config.load_options(None).unwrap().quantize, Some(Quantization::Int8));
     }
 
     #[test]
@@ -118,6 +142,7 @@ mod tests {
                 "expected auto, cpu, reference, cuda or cuda:N, got tpu",
             ),
             ("{\"path\": \"m\", \"dtype\": \"int4\"}", "expected auto, bf16, f16 or f32, got int4"),
+            ("{\"path\": \"m\", \"quantize\": \"int4\"}", "expected none or int8, got int4"),
             ("{\"path\": \"m\", \"threads\": 0}", "`threads` is out of range: expected at least 1, got 0"),
         ];
         for (json, message) in cases {

@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::model::{check_device, check_dtype, positive};
+use crate::backend::Quantization;
 use crate::error::{Error, Result};
 use crate::run::bench::BenchConfig;
 use crate::run::llama::RunLlamaConfig;
@@ -20,6 +21,7 @@ impl Config for BenchConfig {
     fn check(&self) -> Result<()> {
         check_device(&self.device)?;
         check_dtype(&self.dtype)?;
+        Quantization::parse(&self.quantize)?;
         positive("threads", self.threads)?;
         positive("repetitions", Some(self.repetitions))?;
         for (key, values) in [("prompt", &self.prompt), ("batch", &self.batch)] {

@@ -1,10 +1,11 @@
 //! Requests that are refused, cancelled, or fail, and what that means for the others.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 use super::fake::{Sizes, alphabet, scrambled};
 use super::*;
-use crate::engine::FinishReason;
+use crate::engine::{FinishReason, StopRules};
 use crate::error::{Error, ErrorKind};
 
 /// A hook that tells of each step and waits for a permit to run it.
@@ -129,11 +130,15 @@ fn a_dropped_generation_frees_its_place_and_its_neighbours_go_on() {
 #[test]
 fn a_dropped_engine_cancels_what_runs_and_what_waits() {
     let (hook, steps, permit) = gate();
-    let service = start(Sizes { num_blocks: 4, ..Sizes::LARGE }, scrambled, hook);
-    let generations: Vec<_> = (0..5).map(|_| submit(&service, greedy(&[1; 40], 20))).collect();
+    let service = start(Sizes { num_blocks: 40, ..Sizes::LARGE }, scrambled, hook);
+    let endless = StopRules { eos_token_ids: Vec::new(), ..greedy(&[1], usize::MAX).stop };
+    let request = |_| Request { stop: endless.clone(), ..greedy(&[1; 400], usize::MAX) };
+    let generations: Vec<_> = (0..5).map(request).map(|request| submit(&service, request)).collect();
     steps.recv().unwrap();
-    drop(permit);
-    drop(service);
+    // Steps go on one by one until the engine notices, long before a generation has filled the context.
+    let dropped = thread::spawn(move || drop(service));
+    while permit.send(()).is_ok() && steps.recv().is_ok() {}
+    dropped.join().unwrap();
     for generation in generations {
         assert_eq!(generation.wait().unwrap().finish_reason, FinishReason::Cancelled);
     }

@@ -57,11 +57,12 @@ fn check(case: &str) {
     let stats = crowded.stats();
     assert!(stats.preemptions > 0, "{case}: {stats:?}");
     assert!(stats.accepted_tokens > 0, "{case}: {stats:?}");
+    assert!(stats.cached_tokens > 0, "{case}: {stats:?}");
     assert_eq!(stats.free_blocks, stats.num_blocks);
 }
 
 #[test]
-fn crowding_and_guessing_change_nothing() {
+fn crowding_guessing_and_sharing_change_nothing() {
     for case in ["llama", "rope-dynamic", "mistral", "qwen3"] {
         check(case);
     }

@@ -1,5 +1,6 @@
 //! The engine as its callers see it, over a decoder that watches the scheduler.
 
+mod bad_input;
 mod failures;
 mod fake;
 mod llama;

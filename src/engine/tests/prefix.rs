@@ -2,6 +2,7 @@
 
 use super::fake::{Sizes, copying, scrambled};
 use super::*;
+use crate::error::ErrorKind;
 
 /// Tokens that differ from those of other seeds from the first on.
 fn text(seed: u32, len: u32) -> Vec<u32> {
@@ -107,6 +108,22 @@ fn what_a_failed_step_left_is_not_shared() {
     assert!(generate(&service, greedy(&text(1, 100), 5)).is_err());
     assert_eq!(cached_tokens(&service, &text(1, 100)), 0);
     assert_eq!(cached_tokens(&service, &text(1, 100)), 96);
+}
+
+#[test]
+fn what_a_failed_request_left_is_not_shared() {
+    fn spoilt(history: &[u32]) -> Vec<f32> {
+        let mut logits = scrambled(history);
+        if history.len() == 100 {
+            logits[7] = f32::NAN;
+        }
+        logits
+    }
+    let service = start(Sizes { max_step_tokens: 32, ..Sizes::LARGE }, spoilt, no_hook());
+    let prompt = text(1, 100);
+    assert_eq!(generate(&service, greedy(&prompt, 5)).unwrap_err().kind(), ErrorKind::InvalidData);
+    assert_eq!(cached_tokens(&service, &prompt[..60]), 0);
+    assert_eq!(cached_tokens(&service, &prompt[..60]), 48);
 }
 
 #[test]

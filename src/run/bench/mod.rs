@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::measure::{Bench, Measurement, Test};
-use crate::backend::{DType, Device, PeakRates, resident_memory};
+use crate::backend::{DType, Device, PeakRates, Quantization, resident_memory};
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, LoadOptions, ModelConfig, load, load_random};
@@ -26,6 +26,8 @@ pub struct BenchConfig {
     pub device: String,
     /// `auto`, `f32`, `f16` or `bf16`.
     pub dtype: String,
+    /// Weights of linear layers: `none` (in `dtype`) or `int8`.
+    pub quantize: String,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Prompt lengths of the prefill tests.
@@ -48,6 +50,7 @@ impl Default for BenchConfig {
             config: None,
             device: "auto".into(),
             dtype: "auto".into(),
+            quantize: "none".into(),
             threads: None,
             prompt: vec![512],
             new_tokens: 32,
@@ -194,6 +197,7 @@ fn open(config: &BenchConfig) -> Result<Box<dyn Decoder>> {
     let sequences = config.batch.iter().copied().max().unwrap_or(1).max(1);
     let mut options = LoadOptions {
         device: config.device.parse::<Device>()?,
+        quantize: Quantization::parse(&config.quantize)?,
         dtype: if config.dtype == "auto" { None } else { Some(config.dtype.parse::<DType>()?) },
         threads: config.threads,
         ..LoadOptions::default()
@@ -203,9 +207,9 @@ fn open(config: &BenchConfig) -> Result<Box<dyn Decoder>> {
         (None, Some(path)) => (read_config(path)?, None),
         _ => return Err(Error::invalid_argument("a benchmark needs either a model or a configuration")),
     };
-    if context > model.max_position_embeddings {
+    if context > model.context_len() {
         return Err(Error::invalid_argument("a test is longer than the model's context")
-            .with_expected(format_args!("at most {}", model.max_position_embeddings), context));
+            .with_expected(format_args!("at most {}", model.context_len()), context));
     }
     let dtype = options.dtype.or(model.dtype).unwrap_or(DType::BF16);
     let token_bytes = 2 * model.num_layers * model.num_kv_heads * model.head_dim * dtype.size();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{DType, Device};
+use crate::backend::{DType, Device, Quantization};
 use crate::engine::{Sampling, StopRules};
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
@@ -14,6 +14,16 @@ use crate::run::shard::{Shard, ShardMode};
 
 /// The repetition rule of the reference: the last 100 tokens hold at most this many distinct ones.
 const REPETITION_DISTINCT: usize = 10;
+
+/// Which instances come first, by the length of their prompts; equal ones by their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOrder {
+    /// Most predictions come early.
+    ShortestFirst,
+    /// No long prompt is left for the end, where it would run alone.
+    LongestFirst,
+}
 
 /// A run of a local model over a dataset. Keys that are left out have the values of [`RunLlamaConfig::default`], which are
 /// the reference's where it has them.
@@ -48,6 +58,8 @@ pub struct RunLlamaConfig {
     /// Whether a generation ends when its last 100 tokens hold at most 10 distinct ones; true by default.
     pub repetition_stop: bool,
 
+    /// Which instances come first: `shortest_first`, as in the reference, by default.
+    pub order: RunOrder,
     /// Skip prompts of fewer tokens; no limit by default.
     pub min_len: Option<usize>,
     /// Skip prompts of this many tokens and more; no limit by default.
@@ -63,10 +75,16 @@ pub struct RunLlamaConfig {
     pub device: String,
     /// Type of weights and KV cache: `auto` (the checkpoint's), `f32`, `bf16` or `f16`; `auto` by default.
     pub dtype: String,
+    /// Weights of linear layers: `none` keeps them in `dtype`, `int8` makes 8-bit integers of them; `none` by default.
+    pub quantize: String,
     /// Worker threads; one per available core by default.
     pub threads: Option<usize>,
     /// Most instances generated at once; as many as the KV cache holds by default.
     pub batch_size: Option<usize>,
+    /// Whether tokens are guessed by copying from the prompt and verified together, which changes no text; true by default.
+    pub prompt_lookup: bool,
+    /// Whether prompts that begin alike share their beginning's keys and values, which changes no text; true by default.
+    pub prefix_cache: bool,
     /// Bytes for the KV cache; chosen by the model's loader by default.
     pub kv_memory: Option<u64>,
     /// Longest context to serve, in tokens; the model's by default.
@@ -93,6 +111,7 @@ impl Default for RunLlamaConfig {
             max_new_tokens: 1024,
             stop: Vec::new(),
             repetition_stop: true,
+            order: RunOrder::ShortestFirst,
             min_len: None,
             max_len: None,
             shard_id: None,
@@ -100,8 +119,11 @@ impl Default for RunLlamaConfig {
             shard: None,
             device: "auto".into(),
             dtype: "auto".into(),
+            quantize: "none".into(),
             threads: None,
             batch_size: None,
+            prompt_lookup: true,
+            prefix_cache: true,
             kv_memory: None,
             max_context: None,
             max_step_tokens: None,
@@ -161,6 +183,7 @@ impl RunLlamaConfig {
         }
         self.device()?;
         self.dtype()?;
+        Quantization::parse(&self.quantize)?;
         self.shard_mode().map(drop)
     }
 
@@ -214,11 +237,12 @@ impl RunLlamaConfig {
     /// How the model is loaded, with the directory of its adapter.
     ///
     /// # Errors
-    /// `InvalidArgument` for an unknown device or dtype.
+    /// `InvalidArgument` for an unknown device, dtype or quantization.
     pub fn load_options(&self, adapter: Option<PathBuf>) -> Result<LoadOptions> {
         Ok(LoadOptions {
             device: self.device()?,
             dtype: self.dtype()?,
+            quantize: Quantization::parse(&self.quantize)?,
             adapter,
             threads: self.threads,
             kv_memory: self.kv_memory,
@@ -354,6 +378,10 @@ mod tests {
         check(
             |config| config.dtype = "int8".into(),
             "unknown dtype: expected auto, f32, bf16 or f16, got `int8`",
+        );
+        check(
+            |config| config.quantize = "int4".into(),
+            "unknown quantization: expected none or int8, got int4",
         );
         check(
             |config| config.device = "tpu".into(),

@@ -8,7 +8,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use config::RunLlamaConfig;
+pub use config::{RunLlamaConfig, RunOrder};
 pub use event::{RunEvent, RunSummary};
 
 use std::collections::HashSet;
@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use super::names::belongs_to_run;
 use super::predictions::{PredictionsFile, finished_ids};
 use crate::cancel::CancelToken;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Order};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{self, lora::LoraAdapter};
+use crate::model;
 use crate::tokenizer::Tokenizer;
 use generate::{GenerateOptions, generate_all};
 use prompts::{Filter, Selection, select, tokenize, wanted_instances};
@@ -75,9 +75,6 @@ fn run_stages(
     let sources = Sources::new(config, cancel);
     let model_dir = sources.model_dir(&config.model_name_or_path)?;
     let adapter_dir = config.peft_path.as_deref().map(|path| sources.model_dir(path)).transpose()?;
-    if let Some(adapter_dir) = &adapter_dir {
-        warn_of_other_base(adapter_dir, &config.model_name_or_path, on_event)?;
-    }
     let tokenizer = Arc::new(Tokenizer::open(&model_dir)?);
     let dataset = sources.dataset()?;
     let instances = wanted_instances(dataset, config.instance_ids.as_deref())?;
@@ -101,7 +98,7 @@ fn run_stages(
     let encode = |text: &str| tokenizer.encode(text, true);
     let prompts = tokenize(instances, &encode, ends_in_newlines(config), threads, cancel)?;
     let filter = Filter { min_len: config.min_len, max_len: config.max_len, shard };
-    let Selection { pending, total, already_done, skipped } = select(prompts, filter, |instance_id| {
+    let Selection { mut pending, total, already_done, skipped } = select(prompts, filter, |instance_id| {
         file.is_finished(instance_id) || finished_elsewhere.contains(instance_id)
     });
     *summary = RunSummary {
@@ -116,13 +113,21 @@ fn run_stages(
         return Ok(());
     }
 
+    if config.order == RunOrder::LongestFirst {
+        pending.reverse();
+    }
     cancel.check()?;
     let decoder = model::load(&model_dir, &config.load_options(adapter_dir)?)?;
     let eos_token_ids = tokenizer.special_tokens().eos.clone();
     let engine = Engine::start(
         decoder,
         tokenizer,
-        &EngineOptions { max_sequences: config.batch_size, ..EngineOptions::default() },
+        &EngineOptions {
+            max_sequences: config.batch_size,
+            prompt_lookup: config.prompt_lookup,
+            prefix_cache: config.prefix_cache,
+            order: Order::Arrival,
+        },
     )?;
     let options = GenerateOptions {
         recorded_model: name.recorded_model(),
@@ -143,17 +148,6 @@ fn run_stages(
     summary.prompt_tokens = tally.prompt_tokens;
     summary.completion_tokens = tally.completion_tokens;
     summary.interrupted = tally.interrupted;
-    Ok(())
-}
-
-/// As in the reference, an adapter for another base model is worth a warning: names differ where models do not.
-fn warn_of_other_base(adapter_dir: &Path, model: &str, on_event: &mut dyn FnMut(RunEvent)) -> Result<()> {
-    let adapter = LoraAdapter::open(adapter_dir)?;
-    if let Some(base) = adapter.base_model().filter(|base| *base != model) {
-        on_event(RunEvent::Warning {
-            message: format!("the adapter {} was trained on {base}, not on {model}", adapter_dir.display()),
-        });
-    }
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::config::RunLlamaConfig;
 use crate::cancel::CancelToken;
 use crate::dataset::{self, Dataset, DatasetSpec};
-use crate::error::{Error, Result};
-use crate::hub::{Hub, HubConfig, RepoId, RepoKind};
+use crate::error::Result;
+use crate::hub::{self, Hub};
 
 /// Finds what a run reads.
 pub(super) struct Sources<'a> {
@@ -22,21 +22,7 @@ impl<'a> Sources<'a> {
 
     /// The directory of a model or adapter that is given by path or by its name on the hub.
     pub(super) fn model_dir(&self, name_or_path: &str) -> Result<PathBuf> {
-        let path = Path::new(name_or_path);
-        if path.is_dir() {
-            return Ok(path.to_path_buf());
-        }
-        if path.exists() {
-            return Err(Error::invalid_argument("not a model")
-                .with_path(path)
-                .with_expected("a directory", "a file"));
-        }
-        if !(name_or_path.contains('/') && RepoId::parse(RepoKind::Model, name_or_path).is_ok()) {
-            return Err(Error::not_found("no such directory").with_path(path).with_hint(
-                "give a model's directory, or its name on the hub, such as princeton-nlp/SWE-Llama-7b",
-            ));
-        }
-        self.hub()?.model_dir(name_or_path, None)
+        hub::model_dir(name_or_path, || self.hub())
     }
 
     /// The split with its prompts.
@@ -56,10 +42,7 @@ impl<'a> Sources<'a> {
     }
 
     fn hub(&self) -> Result<Hub> {
-        let mut config = HubConfig::from_env()?;
-        if let Some(cache) = &self.config.cache_dir {
-            config.cache.clone_from(cache);
-        }
-        Ok(Hub::new(config).with_cancel(self.cancel.clone()))
+        let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
+        Ok(hub.with_cancel(self.cancel.clone()))
     }
 }

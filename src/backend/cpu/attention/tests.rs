@@ -225,7 +225,9 @@ fn heads(num_kv_heads: usize, group: usize, head_dim: usize) -> HeadLayout {
 fn check_all(dtypes: &[DType], cases: &[Case]) {
     for isa in Isa::supported() {
         for &dtype in dtypes {
-            let backend = CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa) }).unwrap();
+            let backend =
+                CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa), quantize: None })
+                    .unwrap();
             for case in cases {
                 case.check(&backend);
             }

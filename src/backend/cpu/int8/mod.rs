@@ -1,0 +1,24 @@
+//! Linear layers with 8-bit weights: exact integer products within a group of inputs, scaled and summed in f32.
+//!
+//! Inputs are quantized row by row, in the same groups of [`GROUP_LEN`](crate::backend::quantization::GROUP_LEN) along k as
+//! the weights, when the layer is called. A row's result is one chain of multiply-adds over its groups in ascending order,
+//! whatever rows are multiplied with it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `simd` | the integer dot product of each instruction set |
+//! | `weights`, `inputs` | both operands as they lie in memory |
+//! | `multiply`, `linear` | the product of one panel; the operation on all threads |
+
+mod inputs;
+mod linear;
+mod multiply;
+mod simd;
+mod weights;
+
+pub use linear::{Int8Linear, THREAD_SCRATCH, input_bytes};
+pub use simd::ByteDispatch;
+pub use weights::Int8Weights;
+
+#[cfg(test)]
+mod tests;
