@@ -13,7 +13,7 @@ mod load;
 mod random;
 
 pub use config::ModelConfig;
-pub use load::{LoadOptions, load, load_random};
+pub use load::{ISA_VARIABLE, LoadOptions, load, load_random};
 pub use random::RandomWeights;
 pub use source::WeightSource;
 

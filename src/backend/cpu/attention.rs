@@ -6,6 +6,9 @@
 //! and partial results are merged in the order of the context. When a step has few tiles, as in decoding, spans become
 //! work items of their own and the same merge happens afterwards. So a row's result depends neither on the split, nor on
 //! the other rows of its chunk, nor on the other sequences of the batch.
+//!
+//! One exception is harmless: a key or value that is NaN reaches earlier queries of the same sequence when they share a
+//! tile with later ones, because a probability of zero times NaN is NaN. Other sequences never see it.
 
 mod span;
 

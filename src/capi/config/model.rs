@@ -43,6 +43,7 @@ impl ModelConfig {
             dtype: dtype(&self.dtype)?,
             adapter: self.adapter.clone(),
             threads: self.threads,
+            isa: None,
             kv_memory: self.kv_memory,
             max_context: self.max_context,
             max_step_tokens: self.max_step_tokens,

@@ -221,6 +221,7 @@ impl RunLlamaConfig {
             dtype: self.dtype()?,
             adapter,
             threads: self.threads,
+            isa: None,
             kv_memory: self.kv_memory,
             max_context: self.max_context,
             max_step_tokens: self.max_step_tokens,

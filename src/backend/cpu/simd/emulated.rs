@@ -70,9 +70,9 @@ impl TileUnit for Emulated {
 
     fn dot_bf16<const C: usize, const A: usize, const B: usize>(self) {
         with_tiles(|tiles| {
-            let b = tiles[B].map(|row| row.map(widen));
-            for m in 0..TILE_ROWS {
-                let a = tiles[A][m].map(widen);
+            let (a, b) = (tiles[A], tiles[B].map(|row| row.map(widen)));
+            for (c, a) in tiles[C].iter_mut().zip(a) {
+                let a = a.map(widen);
                 let mut sums = [[0.0_f32; 2]; WIDTH];
                 for (a, b) in a.iter().zip(&b) {
                     for (sums, b) in sums.iter_mut().zip(b) {
@@ -81,7 +81,7 @@ impl TileUnit for Emulated {
                         }
                     }
                 }
-                for (c, [first, second]) in tiles[C][m].iter_mut().zip(sums) {
+                for (c, [first, second]) in c.iter_mut().zip(sums) {
                     *c = flush(flush(f32::from_bits(*c)) + flush(first + second)).to_bits();
                 }
             }
