@@ -1,12 +1,14 @@
 //! From a model directory to a [`Decoder`]: configuration, checkpoint, adapter, backend.
 
+use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::llama::Llama;
 use super::lora::LoraAdapter;
 use super::weights::Checkpoint;
 use super::{Decoder, ModelConfig, RandomWeights, TensorSource, WeightSource};
-use crate::backend::cpu::{CpuBackend, CpuOptions};
+use crate::backend::cpu::{CpuBackend, CpuOptions, Isa};
 use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, DType, Device, KvLayout, Quantization, available_memory, cuda_probe};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +21,10 @@ const DEFAULT_STEP_TOKENS: usize = 512;
 
 /// Full contexts that the KV cache has room for by default, memory permitting.
 const DEFAULT_CONTEXTS: usize = 8;
+
+/// The environment variable that forces an instruction set on the CPU kernels: `portable`, `avx2`, `avx512`,
+/// `avx512-bf16` or `amx`; empty is as unset. For tests and measurements.
+pub const ISA_VARIABLE: &str = "SWEBENCH_CPU_ISA";
 
 /// What to load and how.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +39,9 @@ pub struct LoadOptions {
     pub adapter: Option<PathBuf>,
     /// Worker threads; `None` takes one per available core.
     pub threads: Option<usize>,
+    /// Instruction set of the CPU kernels; `None` takes the one that the environment variable [`ISA_VARIABLE`] names, and
+    /// without it the fastest of this machine.
+    pub isa: Option<Isa>,
     /// Bytes for the KV cache; `None` takes what eight full contexts need, within half of the free memory.
     pub kv_memory: Option<u64>,
     /// The longest context to serve, prompt and generated tokens; `None`, and more than the model's, take the model's.
@@ -82,10 +91,14 @@ fn decoder(
 ) -> Result<Box<dyn Decoder>> {
     match options.device {
         Device::Auto | Device::Cpu => {
+            let isa = match options.isa {
+                Some(isa) => Some(isa),
+                None => isa_named_by(env::var_os(ISA_VARIABLE).as_deref())?,
+            };
             let backend = CpuBackend::new(CpuOptions {
                 dtype,
                 threads: options.threads,
-                isa: None,
+                isa,
                 quantize: options.quantize,
             })?;
             on_backend(backend, config, source, options)
@@ -144,6 +157,17 @@ fn kv_layout(config: &ModelConfig, dtype: DType, options: &LoadOptions) -> Resul
     Ok(layout)
 }
 
+/// The instruction set that the value of [`ISA_VARIABLE`] names.
+fn isa_named_by(value: Option<&OsStr>) -> Result<Option<Isa>> {
+    match value.map(OsStr::to_string_lossy) {
+        None => Ok(None),
+        Some(name) if name.is_empty() => Ok(None),
+        Some(name) => name.parse().map(Some).map_err(|error: Error| {
+            error.with_hint(format!("the environment variable {ISA_VARIABLE} names it"))
+        }),
+    }
+}
+
 fn no_cuda(index: u32) -> Error {
     match cuda_probe() {
         Err(error) => error,
@@ -157,7 +181,7 @@ fn stored_dtype(checkpoint: &Checkpoint) -> Option<DType> {
     checkpoint.info("model.embed_tokens.weight").map(|info| info.dtype)
 }
 
-fn file_name(path: &Path) -> Option<&std::ffi::OsStr> {
+fn file_name(path: &Path) -> Option<&OsStr> {
     path.file_name()
 }
 
@@ -181,5 +205,16 @@ mod tests {
             let KvLayout { block_size, num_blocks, .. } = *decoder.kv_layout();
             assert_eq!(num_blocks, context.div_ceil(block_size) * DEFAULT_CONTEXTS, "{case}, {asked:?}");
         }
+    }
+
+    #[test]
+    fn the_variable_names_an_instruction_set_or_nothing() {
+        let named = |value: Option<&str>| isa_named_by(value.map(OsStr::new));
+        assert_eq!(named(None).unwrap(), None);
+        assert_eq!(named(Some("")).unwrap(), None);
+        assert_eq!(named(Some("portable")).unwrap(), Some(Isa::Portable));
+        assert_eq!(named(Some("amx")).unwrap(), Some(Isa::Amx));
+        let line = named(Some("sse9")).unwrap_err().to_line();
+        assert!(line.contains("sse9") && line.contains("portable"), "{line}");
     }
 }

@@ -15,7 +15,7 @@ mod random;
 
 pub use config::ModelConfig;
 pub use cost::StepCost;
-pub use load::{LoadOptions, load, load_random};
+pub use load::{ISA_VARIABLE, LoadOptions, load, load_random};
 pub use random::RandomWeights;
 pub use source::WeightSource;
 

@@ -71,7 +71,10 @@ fn bench_measures_random_weights() {
     let table = cli.run(&flags);
     assert_eq!(table.code, Some(0), "{table:?}");
     let tests: Vec<_> = table.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(tests, ["cpu", "memory:", "roofline:", "test", "pp16", "tg2@0", "tg2@0x2", "tg2@8", "tg2@8x2"]);
+    assert_eq!(
+        tests,
+        ["cpu", "memory:", "roofline:", "test", "pp16", "tg2@0", "tg2@0x2", "tg2@8", "tg2@8x2"]
+    );
 
     let json = cli.run(flags.iter().chain(&["--json"]));
     let report: Value = serde_json::from_str(&json.stdout).unwrap();

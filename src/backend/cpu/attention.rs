@@ -6,6 +6,9 @@
 //! and partial results are merged in the order of the context. When a step has few tiles, as in decoding, spans become
 //! work items of their own and the same merge happens afterwards. So a row's result depends neither on the split, nor on
 //! the other rows of its chunk, nor on the other sequences of the batch.
+//!
+//! One exception is harmless: a key or value that is NaN reaches earlier queries of the same sequence when they share a
+//! tile with later ones, because a probability of zero times NaN is NaN. Other sequences never see it.
 
 mod span;
 
@@ -22,8 +25,10 @@ use super::threads::{SharedSlice, ThreadPool};
 use crate::backend::AttentionParams;
 use crate::error::Result;
 
-/// Rows of a tile: two of the largest register tiles.
-const TILE_ROWS: usize = 28;
+/// Most rows of a tile, and the rows for which it has memory: two tiles of a unit, a multiple of `ROW_ALIGNMENT`.
+const TILE_ROWS: usize = 32;
+/// Rows of a tile without such a unit: two of the largest register tiles.
+const REGISTER_TILE_ROWS: usize = 28;
 /// Spans become work items when there are fewer tiles than this for each thread.
 const FEW_TILES: usize = 4;
 /// Bytes of partial results beyond which spans are not made work items.
@@ -154,7 +159,8 @@ impl Attention<'_> {
         assert!(self.scratch.len() >= pool.num_threads() * THREAD_SCRATCH, "scratch memory");
 
         let AttentionWorkspace { tiles, partials } = self.workspace;
-        let num_spans = plan(self.step, self.params, span_tokens(layout.block_size), tiles);
+        let tile_rows = if dispatch.has_tiles() { TILE_ROWS } else { REGISTER_TILE_ROWS };
+        let num_spans = plan(self.step, self.params, tile_rows, span_tokens(layout.block_size), tiles);
         let tiles = &tiles[..];
         let value_width = self.cache.value_width();
         let partial_len = Partial::len(value_width);
@@ -217,15 +223,21 @@ impl Attention<'_> {
 }
 
 /// Lists the tiles of a step and returns the number of their spans.
-fn plan(step: &CpuStep, params: &AttentionParams, span_tokens: usize, tiles: &mut Vec<Tile>) -> usize {
+fn plan(
+    step: &CpuStep,
+    params: &AttentionParams,
+    tile_rows: usize,
+    span_tokens: usize,
+    tiles: &mut Vec<Tile>,
+) -> usize {
     tiles.clear();
     let heads = &params.heads;
     let group = heads.group_size();
     let mut spans_before = 0;
     for sequence in &step.sequences {
         for kv_head in 0..heads.num_kv_heads {
-            for first in (0..sequence.query_len * group).step_by(TILE_ROWS) {
-                let rows = TILE_ROWS.min(sequence.query_len * group - first);
+            for first in (0..sequence.query_len * group).step_by(tile_rows) {
+                let rows = tile_rows.min(sequence.query_len * group - first);
                 let position = |row: usize| sequence.kv_len - sequence.query_len + row / group;
                 let start = visible(position(first), params).start;
                 let end = visible(position(first + rows - 1), params).end;

@@ -66,6 +66,9 @@ pub trait Format: Copy + 'static {
     /// Element type of the packed matrix.
     const DTYPE: DType;
 
+    /// Whether a unit of tiles multiplies it.
+    const ON_TILES: bool = false;
+
     /// Rows of the largest register tile.
     fn tile_rows<S: Simd>() -> usize;
 
@@ -96,7 +99,7 @@ pub trait Format: Copy + 'static {
     fn input(value: f32) -> Self::Input;
 }
 
-/// bf16 matrices and bf16 inputs, by the dot product instruction.
+/// bf16 matrices and bf16 inputs, by the dot product instruction or on tiles.
 #[derive(Clone, Copy)]
 pub struct Bf16Dot;
 
@@ -105,6 +108,7 @@ impl Format for Bf16Dot {
     type Columns<S: Simd> = S::Bf16Pairs;
 
     const DTYPE: DType = DType::BF16;
+    const ON_TILES: bool = true;
 
     #[inline(always)]
     fn tile_rows<S: Simd>() -> usize {

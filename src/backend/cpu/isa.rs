@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(target_arch = "x86_64")]
+use super::simd::amx;
 use crate::error::{Error, Result};
 
 /// An instruction set that the kernels are compiled for, ordered from the most general to the fastest.
@@ -10,31 +12,56 @@ use crate::error::{Error, Result};
 pub enum Isa {
     /// Plain Rust that the compiler vectorises for the target's baseline.
     Portable,
+    /// `Portable` with AMX's tiles in software: what is tested of [`Isa::Amx`] on machines without it.
+    #[cfg(test)]
+    PortableTiles,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
     /// AVX-512 with the bf16 dot product.
     Avx512Bf16,
+    /// `Avx512Bf16` with the bf16 tiles of AMX, when they pass a test at the first use; only by name.
+    Amx,
 }
 
 impl Isa {
-    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    const ALL: &[Self] = &[
+        Self::Portable,
+        #[cfg(test)]
+        Self::PortableTiles,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Avx512Bf16,
+        Self::Amx,
+    ];
 
-    /// The fastest instruction set of this machine.
+    /// The fastest instruction set of this machine, AMX left out.
+    ///
+    /// The tile instructions have only run in software so far, and one that faults cannot be taken back: AMX is used when
+    /// it is asked for by name.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().rev().find(|isa| isa.is_supported()).unwrap_or(Self::Portable)
+        let proven = |isa: &Self| *isa != Self::Amx && isa.is_supported();
+        Self::ALL.iter().copied().rfind(proven).unwrap_or(Self::Portable)
     }
 
     /// All instruction sets of this machine, slowest first.
     pub fn supported() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|isa| isa.is_supported()).collect()
+        Self::ALL.iter().copied().filter(|isa| isa.is_supported()).collect()
+    }
+
+    /// Names of the instruction sets of this machine, for messages.
+    pub(super) fn supported_names() -> String {
+        let names: Vec<_> = Self::supported().into_iter().map(Self::name).collect();
+        format!("one of {}", names.join(", "))
     }
 
     /// Whether this machine has it.
     pub fn is_supported(self) -> bool {
         match self {
             Self::Portable => true,
+            #[cfg(test)]
+            Self::PortableTiles => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")
@@ -51,8 +78,19 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512.is_supported() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512Bf16.is_supported() && amx::unit().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
+        }
+    }
+
+    /// Whether bf16 matrices are multiplied on tiles.
+    pub(super) fn has_tiles(self) -> bool {
+        match self {
+            #[cfg(test)]
+            Self::PortableTiles => true,
+            _ => self == Self::Amx,
         }
     }
 
@@ -60,9 +98,12 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            #[cfg(test)]
+            Self::PortableTiles => "portable-tiles",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx",
         }
     }
 }
@@ -77,9 +118,8 @@ impl FromStr for Isa {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|isa| isa.name() == text).ok_or_else(|| {
-            Error::invalid_argument("unknown instruction set")
-                .with_expected(Self::ALL.map(Self::name).join(", "), text)
+        Self::ALL.iter().copied().find(|isa| isa.name() == text).ok_or_else(|| {
+            Error::invalid_argument("unknown instruction set").with_expected(Self::supported_names(), text)
         })
     }
 }
@@ -90,11 +130,12 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_the_best_is_supported() {
-        for isa in Isa::ALL {
+        for &isa in Isa::ALL {
             assert_eq!(isa.name().parse::<Isa>().unwrap(), isa);
         }
         assert!("sse9".parse::<Isa>().is_err());
-        assert_eq!(Isa::supported().last(), Some(&Isa::detect()));
+        assert_ne!(Isa::detect(), Isa::Amx);
+        assert!(Isa::supported().contains(&Isa::detect()));
         assert!(Isa::supported().contains(&Isa::Portable));
     }
 }

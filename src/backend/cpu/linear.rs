@@ -7,28 +7,32 @@
 use std::ops::Range;
 
 use super::format::{Format, with_format};
-use super::multiply::{INPUT_STRIDE, Multiply};
+use super::multiply::{INPUT_STRIDE, Multiply, ROW_ALIGNMENT};
 use super::simd::{Dispatch, Kernel, Simd};
 use super::threads::{SharedSlice, ThreadPool};
 use super::weights::{PANEL_WIDTH, PackedLinear};
 
-/// Most rows of a work item, a little above what 18 of the largest register tiles hold.
-const MAX_BLOCK_ROWS: usize = 280;
+/// Most rows of a work item: their inputs stay in the second-level cache.
+const MAX_BLOCK_ROWS: usize = 288;
 /// Most panels of a work item.
 const MAX_ITEM_PANELS: usize = 4;
 /// Rows from which on a work item takes several panels; below, the inputs are in the cache anyway.
 const MANY_ROWS: usize = 32;
 /// Bytes of a panel that are fetched ahead of their use.
 const PREFETCH_DISTANCE: usize = 2048;
-/// Block boundaries are multiples of this, so that only the last block has tiles that are not full.
+/// Block boundaries are multiples of this, so that only the last block has register tiles that are not full.
 const ROW_GRANULE: usize = 14;
+/// The same where bf16 is multiplied on tiles, two by two.
+const TILES_ROW_GRANULE: usize = 32;
 
 /// f32 that one thread needs as scratch memory.
 pub const THREAD_SCRATCH: usize = MAX_BLOCK_ROWS * MAX_ITEM_PANELS * PANEL_WIDTH;
 
 /// Bytes of the packed inputs of `[rows, cols]`.
 pub fn input_bytes(rows: usize, cols: usize) -> usize {
-    rows.saturating_mul(cols.next_multiple_of(INPUT_STRIDE)).saturating_mul(size_of::<f32>())
+    rows.saturating_add(ROW_ALIGNMENT)
+        .saturating_mul(cols.next_multiple_of(INPUT_STRIDE))
+        .saturating_mul(size_of::<f32>())
 }
 
 /// One call of the operation.
@@ -69,15 +73,16 @@ impl Linear<'_> {
             });
         });
 
-        let blocks = rows.div_ceil(MAX_BLOCK_ROWS);
-        let granules = rows.div_ceil(ROW_GRANULE);
+        let granule = if dispatch.has_tiles() { TILES_ROW_GRANULE } else { ROW_GRANULE };
+        let granules = rows.div_ceil(granule);
+        let blocks = granules.div_ceil(MAX_BLOCK_ROWS / granule);
         let item_panels = if rows < MANY_ROWS { 1 } else { MAX_ITEM_PANELS };
         let panel_groups = self.weight.num_panels().div_ceil(item_panels);
         let out = SharedSlice::new(self.out);
         let scratch = SharedSlice::new(self.scratch);
         pool.for_each(blocks * panel_groups, &|thread, index| {
             let (block, group) = (index / panel_groups, index % panel_groups);
-            let first_row = |block: usize| rows.min(granules * block / blocks * ROW_GRANULE);
+            let first_row = |block: usize| rows.min(granules * block / blocks * granule);
             let first_panel = group * item_panels;
             dispatch.run(Item {
                 weight: self.weight,
@@ -161,6 +166,7 @@ impl Kernel for Item<'_> {
 fn multiply_item<S: Simd, F: Format>(simd: S, item: Item<'_>) {
     let in_features = item.weight.in_features();
     let block_rows = item.block.len();
+    let acc_rows = block_rows.next_multiple_of(ROW_ALIGNMENT);
     for (block, k) in (0..in_features).step_by(INPUT_STRIDE).enumerate() {
         // SAFETY: inputs are packed as [k block][rows][INPUT_STRIDE].
         let inputs = unsafe {
@@ -168,7 +174,7 @@ fn multiply_item<S: Simd, F: Format>(simd: S, item: Item<'_>) {
         };
         let pairs = (in_features - k).min(INPUT_STRIDE).div_ceil(2);
         for (index, panel) in item.panels.clone().enumerate() {
-            let acc = &mut item.scratch[index * block_rows * PANEL_WIDTH..][..block_rows * PANEL_WIDTH];
+            let acc = &mut item.scratch[index * acc_rows * PANEL_WIDTH..][..acc_rows * PANEL_WIDTH];
             let panel = &item.weight.panel(panel)[k * PANEL_WIDTH * F::DTYPE.size()..];
             // SAFETY: the panel has the rows from k on, `acc` all rows of the block, the inputs were packed above.
             unsafe {
@@ -193,7 +199,7 @@ fn multiply_item<S: Simd, F: Format>(simd: S, item: Item<'_>) {
     for (index, panel) in item.panels.clone().enumerate() {
         let columns = panel * PANEL_WIDTH..out_features.min((panel + 1) * PANEL_WIDTH);
         for row in 0..block_rows {
-            let acc = &item.scratch[(index * block_rows + row) * PANEL_WIDTH..][..columns.len()];
+            let acc = &item.scratch[(index * acc_rows + row) * PANEL_WIDTH..][..columns.len()];
             let start = (item.block.start + row) * out_features;
             // SAFETY: items cover disjoint rows and columns of the output.
             let out = unsafe { item.out.range(start + columns.start..start + columns.end) };

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `isa`, `simd` | instruction sets, their vector operations, and the one place that dispatches |
 //! | `threads`, `memory` | the pool; aligned memory |
-//! | `format`, `multiply` | packed matrices and the product that linear layers and attention share |
+//! | `format`, `multiply`, `tile_product` | packed matrices and the product that linear layers and attention share |
 //! | `weights`, `linear` | linear layers |
 //! | `int8`, `layer` | linear layers with 8-bit weights; weights of either form |
 //! | `kv_cache`, `attention` | the paged cache and attention over it |
@@ -28,6 +28,7 @@ mod silu;
 mod simd;
 mod step;
 mod threads;
+mod tile_product;
 mod weights;
 
 pub use isa::Isa;

@@ -1,16 +1,21 @@
 //! The matrix product that linear layers and attention share: a few rows of inputs times one packed block.
 //!
 //! Every element of the result is one chain of multiply-adds over k in ascending order, whatever the tile it is computed
-//! in. So a row's result does not depend on how many rows are multiplied with it.
+//! in. So a row's result does not depend on how many rows are multiplied with it. Units of tiles sum in an order of their
+//! own ([`super::tile_product`]); where there is one, it computes the products of any number of rows.
 
 use super::format::Format;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, TILE_ROWS, TileUnit};
+use super::tile_product;
 
 /// Elements between the starts of two input rows, and the most k of one product.
 ///
 /// Being a constant it lets one pointer address all rows of a tile. Of 256 the inputs of a tile and the packed block of
 /// a weight panel lie in the first-level cache together.
 pub const INPUT_STRIDE: usize = 256;
+
+/// Memory of inputs and results has rows up to a multiple of this: a tile reads and writes them all.
+pub const ROW_ALIGNMENT: usize = TILE_ROWS;
 
 /// Width of a packed block is a multiple of this.
 pub const COLUMN_ALIGNMENT: usize = 16;
@@ -24,7 +29,7 @@ pub struct Multiply<'a, F: Format> {
     pub width: usize,
     /// Pairs along k, at most `INPUT_STRIDE / 2`.
     pub pairs: usize,
-    /// Row-major, rows [`INPUT_STRIDE`] apart.
+    /// Row-major, rows [`INPUT_STRIDE`] apart; `rows` rounded up to [`ROW_ALIGNMENT`] are read.
     pub inputs: *const F::Input,
     /// Packed matrices of `block_width` columns (see [`super::format`]), one below the other; the product takes the first
     /// `width`.
@@ -36,7 +41,7 @@ pub struct Multiply<'a, F: Format> {
     /// For each block, memory that is fetched into the cache at the pace at which the block is read; need not be valid.
     /// Hardware fetches ahead within a page only.
     pub ahead: &'a [*const u8],
-    /// Row-major, rows `acc_stride` apart.
+    /// Row-major, rows `acc_stride` apart; `rows` rounded up to [`ROW_ALIGNMENT`] are overwritten.
     pub acc: *mut f32,
     /// Elements between the starts of two rows of `acc`.
     pub acc_stride: usize,
@@ -68,6 +73,10 @@ impl<F: Format> Kernel for MultiplyKernel<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let job = self.0;
+        if S::Tiles::PRESENT && F::ON_TILES {
+            // SAFETY: the caller of Multiply::run vouches.
+            return unsafe { tile_product::multiply(simd, &job) };
+        }
         let mut column = 0;
         while column < job.width {
             // With eight lanes a strip of 32 columns leaves registers for two rows only.

@@ -232,7 +232,7 @@ fn options_and_sizes_that_cannot_be_are_errors() {
     };
     assert_eq!(new(Some(0), None), Some(ErrorKind::InvalidArgument));
     assert_eq!(new(Some(1), Some(Isa::Portable)), None);
-    for isa in [Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16] {
+    for isa in [Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx] {
         let want = (!isa.is_supported()).then_some(ErrorKind::Unsupported);
         assert_eq!(new(Some(1), Some(isa)), want);
     }

@@ -1,56 +1,31 @@
 //! A persistent pool of threads that share out the tasks of one job at a time, without an allocation.
 //!
 //! Workers spin for some tens of microseconds between the operations of a step and sleep when nothing follows, so that an
-//! idle engine uses no processor time.
+//! idle engine uses no processor time. They are not pinned: on a machine that others use too, a pinned worker waits for
+//! its processor while another one is free.
+
+mod gate;
+mod sync;
 
 use std::any::Any;
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use self::gate::{Gate, MAX_WORKERS};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Spins before a waiting worker starts to yield: about 50 µs.
-const SPINS: usize = 2_000;
-/// Yields before a waiting worker sleeps.
-const YIELDS: usize = 20;
-
 /// What the threads run, given their index; the lifetime is erased while [`ThreadPool::run`] waits for those that started.
-type Job = *const (dyn Fn(usize) + Sync);
-
-/// Set in [`Shared::gate`] while workers may start the current job.
-const OPEN: usize = 1 << 16;
-/// One job in [`Shared::gate`].
-const EPOCH: usize = 1 << 17;
-/// Most workers that [`Shared::gate`] can count.
-const MAX_WORKERS: usize = OPEN - 1;
+type Job = &'static (dyn Fn(usize) + Sync);
 
 struct Shared {
-    /// Written by the caller of `run` before the gate opens, read by workers that have passed it.
-    job: UnsafeCell<Option<Job>>,
-    /// Number of jobs published, whether the last one may be started, and the workers that are at it (see [`EPOCH`],
-    /// [`OPEN`], [`MAX_WORKERS`]).
-    gate: AtomicUsize,
-    /// Workers that sleep or are about to.
-    sleepers: AtomicUsize,
-    stop: AtomicBool,
-    lock: Mutex<()>,
-    wake: Condvar,
+    gate: Gate<Job>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
-
-// SAFETY: `job` is only written while the gate is closed and no worker is counted in it, and only read by workers that
-// have counted themselves in while it was open; both are acquire and release operations on `gate`. The rest is Sync. A
-// job is Sync, so a pointer to it may be used from other threads.
-unsafe impl Sync for Shared {}
-// SAFETY: as above; `Shared` owns nothing bound to a thread.
-unsafe impl Send for Shared {}
 
 /// The threads: the caller of [`ThreadPool::run`] is the first, the others wait for jobs.
 pub struct ThreadPool {
@@ -72,15 +47,7 @@ impl ThreadPool {
             None => thread::available_parallelism().map_or(1, NonZero::get),
         };
         let mut pool = Self {
-            shared: Arc::new(Shared {
-                job: UnsafeCell::new(None),
-                gate: AtomicUsize::new(0),
-                sleepers: AtomicUsize::new(0),
-                stop: AtomicBool::new(false),
-                lock: Mutex::new(()),
-                wake: Condvar::new(),
-                panic: Mutex::new(None),
-            }),
+            shared: Arc::new(Shared { gate: Gate::new(), panic: Mutex::new(None) }),
             workers: Vec::new(),
             exclusive: Mutex::new(()),
         };
@@ -117,17 +84,13 @@ impl ThreadPool {
         let shared = &*self.shared;
         // A worker's panic is left over when the caller's own came first.
         ignore_poison(&shared.panic).take();
-        // SAFETY: only the lifetime changes. `CloseGate` keeps this call from ending, by return or by panic, while a
-        // worker is at the job, and no other worker can start it afterwards.
-        let erased =
-            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
-        // SAFETY: the gate is closed and nobody is behind it (see `Shared`).
-        unsafe { *shared.job.get() = Some(erased) };
-        let epoch = shared.gate.load(Ordering::Relaxed) / EPOCH;
-        shared.publish(|| shared.gate.store((epoch.wrapping_add(1) * EPOCH) | OPEN, Ordering::SeqCst));
-        let close = CloseGate(shared);
+        // SAFETY: only the lifetime changes. Until `open` is dropped, by return or by panic, this call lasts, and then no
+        // worker is at the job and none can start it.
+        let erased = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
+        // SAFETY: the lock lets one caller at a time open the gate.
+        let open = unsafe { shared.gate.open(erased) };
         job(0);
-        drop(close);
+        drop(open);
         if let Some(payload) = ignore_poison(&shared.panic).take() {
             resume_unwind(payload);
         }
@@ -168,7 +131,7 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shared.publish(|| self.shared.stop.store(true, Ordering::SeqCst));
+        self.shared.gate.stop();
         for worker in self.workers.drain(..) {
             // A worker catches every panic of a job, so joining cannot fail.
             let _ = worker.join();
@@ -177,86 +140,12 @@ impl Drop for ThreadPool {
 }
 
 impl Shared {
-    /// Makes a change visible that workers wait for, and wakes those asleep.
-    fn publish(&self, change: impl FnOnce()) {
-        change();
-        // A worker counts itself among the sleepers before it looks at the gate for the last time. In the single order
-        // of these operations either it sees the change or this sees the sleeper.
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            let _lock = ignore_poison(&self.lock);
-            self.wake.notify_all();
-        }
-    }
-
     fn work(&self, index: usize) {
         let mut seen = 0;
-        while let Some(gate) = self.wait_for_job(seen) {
-            seen = gate / EPOCH;
-            // Others change the count meanwhile; the gate may close, and even open for the next job.
-            let entered = self.gate.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| {
-                (now / OPEN == seen * (EPOCH / OPEN) + 1).then_some(now + 1)
-            });
-            if entered.is_err() {
-                continue;
-            }
-            // SAFETY: this worker is counted in the gate, so the job is there until it has left (see `Shared`).
-            let job = unsafe { (*self.job.get()).map(|job| &*job) };
-            if let Some(job) = job
-                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(index)))
-            {
+        while let Some(entered) = self.gate.enter(&mut seen) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (entered.job)(index))) {
                 *ignore_poison(&self.panic) = Some(payload);
             }
-            self.gate.fetch_sub(1, Ordering::Release);
-        }
-    }
-
-    /// Waits for another job than the `seen`-th and returns the gate, or nothing when the pool ends.
-    fn wait_for_job(&self, seen: usize) -> Option<usize> {
-        let changed = || {
-            let gate = self.gate.load(Ordering::SeqCst);
-            (gate / EPOCH != seen || self.stop.load(Ordering::SeqCst)).then_some(gate)
-        };
-        let mut gate = None;
-        for round in 0..SPINS + YIELDS {
-            gate = changed();
-            if gate.is_some() {
-                break;
-            }
-            if round < SPINS { spin_loop() } else { thread::yield_now() }
-        }
-        if gate.is_none() {
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
-            let mut lock = ignore_poison(&self.lock);
-            loop {
-                gate = changed();
-                if gate.is_some() {
-                    break;
-                }
-                lock = self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
-            }
-            drop(lock);
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        }
-        gate.filter(|_| !self.stop.load(Ordering::SeqCst))
-    }
-}
-
-/// Closes the gate when dropped, and waits for the workers behind it.
-struct CloseGate<'a>(&'a Shared);
-
-impl Drop for CloseGate<'_> {
-    fn drop(&mut self) {
-        let mut gate = self.0.gate.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut spins = 0;
-        while !gate.is_multiple_of(OPEN) {
-            // A worker that still runs may need this processor.
-            if spins < SPINS {
-                spin_loop()
-            } else {
-                thread::yield_now()
-            }
-            spins += 1;
-            gate = self.0.gate.load(Ordering::Acquire);
         }
     }
 }
@@ -305,6 +194,8 @@ impl<'a, T> SharedSlice<'a, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
 
     #[test]
@@ -351,7 +242,7 @@ mod tests {
     #[test]
     fn sleeping_workers_wake_up() {
         let pool = ThreadPool::new(Some(2)).unwrap();
-        while pool.shared.sleepers.load(Ordering::SeqCst) == 0 {
+        while !pool.shared.gate.has_sleepers() {
             thread::yield_now();
         }
         let woken = AtomicBool::new(false);

@@ -59,6 +59,7 @@ impl ModelConfig {
             quantize: Quantization::parse(&self.quantize)?,
             adapter,
             threads: self.threads,
+            isa: None,
             kv_memory: self.kv_memory,
             max_context: self.max_context,
             max_step_tokens: self.max_step_tokens,

@@ -245,6 +245,7 @@ impl RunLlamaConfig {
             quantize: Quantization::parse(&self.quantize)?,
             adapter,
             threads: self.threads,
+            isa: None,
             kv_memory: self.kv_memory,
             max_context: self.max_context,
             max_step_tokens: self.max_step_tokens,

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Kernel, Simd};
+use super::{Kernel, NoTiles, Simd};
 
 /// Proof of AVX2, FMA and F16C: made by [`run`] alone.
 #[derive(Clone, Copy)]
@@ -30,6 +30,7 @@ macro_rules! values {
 impl Simd for Avx2 {
     type F32 = __m256;
     type Bf16Pairs = __m256i;
+    type Tiles = NoTiles;
 
     const LANES: usize = 8;
     const HAS_DOT_BF16: bool = false;
@@ -60,6 +61,11 @@ impl Simd for Avx2 {
             let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_sub_epi32(n, half), bias));
             _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second))
         };
+    }
+
+    #[inline(always)]
+    fn tiles(self) -> NoTiles {
+        NoTiles
     }
 
     #[inline(always)]

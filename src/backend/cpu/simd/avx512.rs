@@ -1,26 +1,26 @@
-//! Vectors of sixteen f32 with AVX-512, with and without the bf16 dot product.
+//! Vectors of sixteen f32 with AVX-512, with and without the bf16 dot product, and beside the tiles of AMX.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use half::{bf16, f16};
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, TileUnit};
 
 /// Proof of AVX-512 F, BW, DQ and VL, and of BF16 when `BF16`: made by [`run`] and [`run_bf16`] alone.
 #[derive(Clone, Copy)]
-pub struct Avx512<const BF16: bool>(());
+pub struct Avx512<const BF16: bool, T: TileUnit>(T);
 
 /// Runs a kernel compiled with AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn run<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512::<false>(()))
+pub fn run<T: TileUnit, K: Kernel>(tiles: T, kernel: K) -> K::Output {
+    kernel.run(Avx512::<false, T>(tiles))
 }
 
 /// Runs a kernel compiled with AVX-512 and BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-pub fn run_bf16<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512::<true>(()))
+pub fn run_bf16<T: TileUnit, K: Kernel>(tiles: T, kernel: K) -> K::Output {
+    kernel.run(Avx512::<true, T>(tiles))
 }
 
 /// Methods that are one intrinsic on values.
@@ -34,9 +34,10 @@ macro_rules! values {
     )*};
 }
 
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const BF16: bool, T: TileUnit> Simd for Avx512<BF16, T> {
     type F32 = __m512;
     type Bf16Pairs = __m512i;
+    type Tiles = T;
 
     const LANES: usize = 16;
     const HAS_DOT_BF16: bool = BF16;
@@ -46,7 +47,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         // SAFETY: `self` proves the features.
-        unsafe { if BF16 { run_bf16(kernel) } else { run(kernel) } }
+        unsafe { if BF16 { run_bf16(self.0, kernel) } else { run(self.0, kernel) } }
     }
 
     values! {
@@ -59,6 +60,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         min(a, b) = _mm512_min_ps(a, b);
         round(a) = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         scale_exp2(a, n) = _mm512_scalef_ps(a, n);
+    }
+
+    #[inline(always)]
+    fn tiles(self) -> T {
+        self.0
     }
 
     #[inline(always)]

@@ -5,11 +5,19 @@
 //! features, and picks one at run time. Closures are avoided inside kernels: they would not inherit the features.
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(test)]
+mod emulated;
 pub mod math;
 mod portable;
+mod tiles;
+
+use tiles::{Configured, NoTiles};
+pub use tiles::{TILE_ROW_BYTES, TILE_ROWS, TileUnit};
 
 use half::{bf16, f16};
 
@@ -36,10 +44,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type F32: Copy;
     /// A vector of pairs of bf16, one pair a lane.
     type Bf16Pairs: Copy;
+    /// The unit that multiplies bf16 matrices, or [`TileUnit::PRESENT`] is false.
+    type Tiles: TileUnit;
 
     /// Lanes of a vector: 8 or 16.
     const LANES: usize;
-    /// Whether [`Simd::dot_bf16`] is an instruction.
+    /// Whether matrices of bf16 meet inputs of bf16, by [`Simd::dot_bf16`] as an instruction or by tiles.
     const HAS_DOT_BF16: bool;
     /// Rows of the largest register tile when a column vector of weights is widened to two vectors of f32.
     const TILE_ROWS_WIDE: usize;
@@ -49,6 +59,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Runs a kernel in a function of its own that has the target features; keeps large kernels from being inlined
     /// at every use.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The unit, configured while the kernel runs.
+    fn tiles(self) -> Self::Tiles;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32;
@@ -147,9 +160,8 @@ impl Dispatch {
         if isa.is_supported() {
             return Ok(Self(isa));
         }
-        let supported: Vec<_> = Isa::supported().into_iter().map(Isa::name).collect();
         Err(Error::unsupported("this machine lacks the instruction set")
-            .with_expected(format_args!("one of {}", supported.join(", ")), isa))
+            .with_expected(Isa::supported_names(), isa))
     }
 
     /// The instruction set.
@@ -157,21 +169,38 @@ impl Dispatch {
         self.0
     }
 
-    /// Runs the kernel's version for this instruction set.
+    /// Whether bf16 matrices are multiplied on tiles.
+    pub fn has_tiles(self) -> bool {
+        self.0.has_tiles()
+    }
+
+    /// Runs the kernel's version for this instruction set; holds this thread's tiles meanwhile, so kernels do not nest.
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Isa::Portable => kernel.run(portable::Portable),
+            Isa::Portable => kernel.run(portable::Portable(NoTiles)),
+            #[cfg(test)]
+            Isa::PortableTiles => {
+                let _configured = Configured::new(emulated::Emulated);
+                kernel.run(portable::Portable(emulated::Emulated))
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `new` detected AVX2, FMA and F16C.
             Isa::Avx2 => unsafe { avx2::run(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `new` detected AVX-512 F, BW, DQ and VL.
-            Isa::Avx512 => unsafe { avx512::run(kernel) },
+            Isa::Avx512 => unsafe { avx512::run(NoTiles, kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `new` detected AVX-512 F, BW, DQ, VL and BF16.
-            Isa::Avx512Bf16 => unsafe { avx512::run_bf16(kernel) },
+            Isa::Avx512Bf16 => unsafe { avx512::run_bf16(NoTiles, kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => {
+                let Some(unit) = amx::unit() else { unreachable!("`new` found the unit") };
+                let _configured = Configured::new(unit);
+                // SAFETY: `new` detected AVX-512 F, BW, DQ, VL and BF16 beside the unit.
+                unsafe { avx512::run_bf16(unit, kernel) }
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            _ => kernel.run(portable::Portable),
+            _ => kernel.run(portable::Portable(NoTiles)),
         }
     }
 }

@@ -4,26 +4,32 @@ use std::array::from_fn;
 
 use half::{bf16, f16};
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, TileUnit};
 
 const LANES: usize = 8;
 
-/// Nothing beyond the target's baseline.
+/// Nothing beyond the target's baseline, but perhaps a unit of tiles.
 #[derive(Clone, Copy)]
-pub struct Portable;
+pub struct Portable<T: TileUnit>(pub T);
 
-impl Simd for Portable {
+impl<T: TileUnit> Simd for Portable<T> {
     type F32 = [f32; LANES];
     type Bf16Pairs = [u32; LANES];
+    type Tiles = T;
 
     const LANES: usize = LANES;
-    const HAS_DOT_BF16: bool = false;
+    const HAS_DOT_BF16: bool = T::PRESENT;
     const TILE_ROWS_WIDE: usize = 2;
     const TILE_ROWS_DOT: usize = 2;
 
     #[inline(never)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn tiles(self) -> T {
+        self.0
     }
 
     #[inline(always)]
