@@ -1,6 +1,7 @@
 //! The CPU backend's kernels at the shapes of a 1.1B-parameter Llama, as a share of what the machine can do.
 //!
-//! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2 --quantize int8 --only qkv]`. The limits are measured in the same run,
+//! `cargo bench --bench kernels [-- --dtype bf16 --isa avx512-bf16 --threads 2 --quantize int8 --context 2048 --only qkv]`. The limits are measured in
+//! the same run,
 //! so the shares mean something on a machine that others use too.
 #![expect(
     clippy::print_stdout,
@@ -22,7 +23,6 @@ const FFN: usize = 5632;
 const LAYERS: usize = 22;
 const VOCAB: usize = 32_000;
 const HEADS: HeadLayout = HeadLayout { num_heads: 32, num_kv_heads: 4, head_dim: 64 };
-const CONTEXT: usize = 2048;
 const CHUNK: usize = 512;
 const BLOCK: usize = 32;
 
@@ -108,15 +108,16 @@ impl Pass {
         self.limit += count as f64 * line.median() * line.share();
     }
 
-    fn print(&self, name: &str, tokens: usize) {
+    fn print(&self, name: &str, context: usize, tokens: usize) {
         let (rate, share) = (tokens as f64 / self.seconds, 100.0 * self.limit / self.seconds);
-        println!("{name} at {CONTEXT} tokens: {rate:.1} tok/s, {share:.0} % of the limit");
+        println!("{name} at {context} tokens: {rate:.1} tok/s, {share:.0} % of the limit");
     }
 }
 
 fn main() {
     let (mut dtype, mut isa, mut threads, mut only) = (DType::BF16, None, None, String::new());
     let mut quantize = None;
+    let mut context = 2048;
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
         match name.as_str() {
@@ -124,6 +125,7 @@ fn main() {
             "--isa" => isa = Some(value.parse::<Isa>().unwrap()),
             "--threads" => threads = Some(value.parse().unwrap()),
             "--quantize" => quantize = Quantization::parse(&value).unwrap(),
+            "--context" => context = value.parse().unwrap(),
             "--only" => only = value,
             _ => println!("ignored: {name}"),
         }
@@ -140,11 +142,11 @@ fn main() {
         linear_layers(&backend, &limits, &only, &mut decode, &mut prefill);
     }
     if only.is_empty() || only == "attention" {
-        attention(&backend, &limits, &mut decode, &mut prefill);
+        attention(&backend, &limits, context, &mut decode, &mut prefill);
         elementwise(&backend, &limits, &mut decode, &mut prefill);
     }
-    decode.print("decode", 1);
-    prefill.print("prefill", CHUNK);
+    decode.print("decode", context, 1);
+    prefill.print("prefill", context, CHUNK);
 }
 
 fn random(backend: &CpuBackend, rows: usize, cols: usize) -> CpuActivation {
@@ -231,29 +233,35 @@ fn elementwise(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, p
     }
 }
 
-/// Attention of queries that end at the depth.
-fn attention(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, prefill: &mut Pass) {
+/// Attention of queries at the end of `context` tokens.
+fn attention(
+    backend: &CpuBackend,
+    limits: &Roofline<'_>,
+    context: usize,
+    decode: &mut Pass,
+    prefill: &mut Pass,
+) {
     let layout = KvLayout {
         num_layers: 4,
         num_kv_heads: HEADS.num_kv_heads,
         head_dim: HEADS.head_dim,
         block_size: BLOCK,
-        num_blocks: 8 * CONTEXT / BLOCK,
+        num_blocks: 8 * context / BLOCK,
     };
     let mut cache = backend.alloc_kv_cache(&layout).unwrap();
     let params = AttentionParams { layer: 0, heads: HEADS, softmax_scale: 0.125, window: None };
-    let mut step = backend.alloc_step(8 * CONTEXT).unwrap();
+    let mut step = backend.alloc_step(8 * context).unwrap();
     for (name, sequences, query_len) in
-        [("prompt", 8, CONTEXT), ("1 row", 1, 1), ("8 sequences", 8, 1), ("draft", 1, 5), ("chunk", 1, CHUNK)]
+        [("prompt", 8, context), ("1 row", 1, 1), ("8 sequences", 8, 1), ("draft", 1, 5), ("chunk", 1, CHUNK)]
     {
         let mut batch = Batch::default();
         for sequence in 0..sequences {
-            let table: Vec<u32> = (0..CONTEXT / BLOCK).map(|i| (i * 8 + sequence) as u32).collect();
+            let table: Vec<u32> = (0..context / BLOCK).map(|i| (i * 8 + sequence) as u32).collect();
             let tokens = vec![0; query_len];
             let logits = LogitsRows::Last;
             batch.push(BatchEntry {
                 tokens: &tokens,
-                kv_len: CONTEXT,
+                kv_len: context,
                 block_table: &table,
                 prompt_len: 0,
                 logits,
@@ -273,8 +281,8 @@ fn attention(backend: &CpuBackend, limits: &Roofline<'_>, decode: &mut Pass, pre
         }
         let mut layer = 0;
         let kv_bytes = 2 * HEADS.kv_width() * backend.dtype().size();
-        let seen: usize = (CONTEXT - query_len + 1..=CONTEXT).sum::<usize>() * sequences;
-        let work = (sequences * CONTEXT * kv_bytes, 4 * seen * HEADS.q_width());
+        let seen: usize = (context - query_len + 1..=context).sum::<usize>() * sequences;
+        let work = (sequences * context * kv_bytes, 4 * seen * HEADS.q_width());
         let line =
             Line::measure(limits, format!("attention, {name}"), work, if rows < 32 { 25 } else { 7 }, || {
                 layer = (layer + 1) % layout.num_layers;
