@@ -161,7 +161,7 @@ impl CpuBackend {
 
     /// For measuring what this machine could do at best.
     pub fn roofline(&self) -> Result<Roofline<'_>> {
-        Roofline::new(self.dispatch, &self.pool, self.dtype)
+        Roofline::new(self.dispatch, self.bytes, &self.pool, self.dtype)
     }
 
     fn workspace(&self) -> MutexGuard<'_, Workspace> {
@@ -192,8 +192,14 @@ impl Backend for CpuBackend {
 
     fn peak_rates(&self) -> Result<Option<PeakRates>> {
         let roofline = self.roofline()?;
-        let measure =
-            |_| PeakRates { read_bandwidth: roofline.read_bandwidth(), matrix_rate: roofline.matrix_rate() };
+        let measure = |_| PeakRates {
+            read_bandwidth: roofline.read_bandwidth(),
+            matrix_rate: match self.quantize {
+                None => roofline.matrix_rate(),
+                // Attention stays in the dtype.
+                Some(Quantization::Int8) => roofline.byte_rate().max(roofline.matrix_rate()),
+            },
+        };
         Ok((0..PEAK_ROUNDS).map(measure).reduce(PeakRates::max))
     }
 
