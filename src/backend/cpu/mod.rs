@@ -94,8 +94,8 @@ const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Measurements of the machine's limits of which the best counts; together they take a tenth of a second.
-const PEAK_ROUNDS: usize = 5;
+/// Measurements of the machine's limits of which the best counts; together they take a third of a second.
+const PEAK_ROUNDS: usize = 20;
 
 /// An activation matrix `[rows, cols]`, row-major f32.
 pub struct CpuActivation {
