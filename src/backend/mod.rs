@@ -116,7 +116,7 @@ pub struct RopeAngles {
 pub struct PeakRates {
     /// Bytes a second read from memory.
     pub read_bandwidth: f64,
-    /// Floating-point operations a second of matrix products in the backend's element type, a multiply-add counting two.
+    /// Operations a second of matrix products in the type of the weights, a multiply-add counting two.
     pub matrix_rate: f64,
 }
 

@@ -95,8 +95,8 @@ const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Measurements of the machine's limits of which the best counts; together they take a tenth of a second.
-const PEAK_ROUNDS: usize = 5;
+/// Measurements of the machine's limits of which the best counts; together they take a third of a second.
+const PEAK_ROUNDS: usize = 20;
 
 /// An activation matrix `[rows, cols]`, row-major f32.
 pub struct CpuActivation {
@@ -162,7 +162,7 @@ impl CpuBackend {
 
     /// For measuring what this machine could do at best.
     pub fn roofline(&self) -> Result<Roofline<'_>> {
-        Roofline::new(self.dispatch, &self.pool, self.dtype)
+        Roofline::new(self.dispatch, self.bytes, &self.pool, self.dtype)
     }
 
     fn workspace(&self) -> MutexGuard<'_, Workspace> {
@@ -193,8 +193,14 @@ impl Backend for CpuBackend {
 
     fn peak_rates(&self) -> Result<Option<PeakRates>> {
         let roofline = self.roofline()?;
-        let measure =
-            |_| PeakRates { read_bandwidth: roofline.read_bandwidth(), matrix_rate: roofline.matrix_rate() };
+        let measure = |_| PeakRates {
+            read_bandwidth: roofline.read_bandwidth(),
+            matrix_rate: match self.quantize {
+                None => roofline.matrix_rate(),
+                // Attention stays in the dtype.
+                Some(Quantization::Int8) => roofline.byte_rate().max(roofline.matrix_rate()),
+            },
+        };
         Ok((0..PEAK_ROUNDS).map(measure).reduce(PeakRates::max))
     }
 

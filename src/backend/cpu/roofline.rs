@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::format::{Format, with_format};
+use super::int8::{ByteChains, ByteDispatch};
 use super::memory::Buffer;
 use super::simd::{Dispatch, Kernel, MAX_LANES, Simd, TILE_ROW_BYTES, TILE_ROWS, TileUnit};
 use super::threads::ThreadPool;
@@ -15,6 +16,8 @@ use crate::error::Result;
 const STREAM_BYTES: usize = 256 << 20;
 /// Bytes of a share that a thread takes at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Runs of all chains for each thread: ten milliseconds, in which a sleeping thread wakes up and takes its part.
+const TASKS: usize = 128;
 /// Pairs of multiply-adds of one chain; all chains take a tenth of a millisecond.
 const CHAIN_LENGTH: usize = 50_000;
 
@@ -22,17 +25,23 @@ const CHAIN_LENGTH: usize = 50_000;
 /// shared machine the limits change from one second to the next.
 pub struct Roofline<'a> {
     dispatch: Dispatch,
+    bytes: ByteDispatch,
     pool: &'a ThreadPool,
     dtype: DType,
     memory: Buffer<f32>,
 }
 
 impl<'a> Roofline<'a> {
-    pub(super) fn new(dispatch: Dispatch, pool: &'a ThreadPool, dtype: DType) -> Result<Self> {
+    pub(super) fn new(
+        dispatch: Dispatch,
+        bytes: ByteDispatch,
+        pool: &'a ThreadPool,
+        dtype: DType,
+    ) -> Result<Self> {
         let mut memory = Buffer::zeroed(STREAM_BYTES / size_of::<f32>(), "the bandwidth measurement")?;
         // Untouched pages would all be the same zero page.
         memory.fill(1.0);
-        Ok(Self { dispatch, pool, dtype, memory })
+        Ok(Self { dispatch, bytes, pool, dtype, memory })
     }
 
     /// Bytes a second that all threads together read from memory.
@@ -45,14 +54,27 @@ impl<'a> Roofline<'a> {
         STREAM_BYTES as f64 / start.elapsed().as_secs_f64()
     }
 
+    /// The same as [`Self::matrix_rate`] for 8-bit products.
+    pub fn byte_rate(&self) -> f64 {
+        self.rate(&|| {
+            let mut operations = 0;
+            self.bytes.run(ByteChains { operations: &mut operations });
+            operations
+        })
+    }
+
     /// Floating-point operations a second (a multiply-add counts two) of all threads together, with operands of the
     /// backend's type that stay in registers.
     pub fn matrix_rate(&self) -> f64 {
+        self.rate(&|| self.dispatch.run(Chains { dtype: self.dtype }))
+    }
+
+    /// Operations a second on all threads of a function that returns how many it did.
+    fn rate(&self, chains: &(dyn Fn() -> u64 + Sync)) -> f64 {
         let operations = AtomicU64::new(0);
         let start = Instant::now();
-        self.pool.for_each(8 * self.pool.num_threads(), &|_, _| {
-            let done = self.dispatch.run(Chains { dtype: self.dtype });
-            operations.fetch_add(done, Ordering::Relaxed);
+        self.pool.for_each(TASKS * self.pool.num_threads(), &|_, _| {
+            operations.fetch_add(chains(), Ordering::Relaxed);
         });
         operations.into_inner() as f64 / start.elapsed().as_secs_f64()
     }

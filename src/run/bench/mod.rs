@@ -85,7 +85,7 @@ pub struct BenchRow {
 pub struct Roofline {
     /// Gigabytes a second read from memory by all threads.
     pub read_gb_s: f64,
-    /// Billions of floating-point operations a second of all threads, a multiply-add counting two.
+    /// Billions of operations a second of all threads on matrices of the weights' type, a multiply-add counting two.
     pub matrix_gflop_s: f64,
 }
 

@@ -9,14 +9,17 @@
 //! | `simd` | the integer dot product of each instruction set |
 //! | `weights`, `inputs` | both operands as they lie in memory |
 //! | `multiply`, `linear` | the product of one panel; the operation on all threads |
+//! | `peak` | what the dot product could do at best |
 
 mod inputs;
 mod linear;
 mod multiply;
+mod peak;
 mod simd;
 mod weights;
 
 pub use linear::{Int8Linear, THREAD_SCRATCH, input_bytes};
+pub use peak::ByteChains;
 pub use simd::ByteDispatch;
 pub use weights::Int8Weights;
 
