@@ -176,8 +176,10 @@ SIMT_DEVICE float reciprocal_approx(float x) {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-SIMT_DEVICE float max(float a, float b) { return fmaxf(a, b); }
-SIMT_DEVICE float min(float a, float b) { return fminf(a, b); }
+SIMT_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
+SIMT_DEVICE int maximum(int a, int b) { return a > b ? a : b; }
+SIMT_DEVICE int minimum(int a, int b) { return a < b ? a : b; }
+SIMT_DEVICE float minimum(float a, float b) { return fminf(a, b); }
 SIMT_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SIMT_DEVICE float infinity() { return __int_as_float(0x7f800000); }
 SIMT_DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }

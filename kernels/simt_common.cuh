@@ -28,7 +28,7 @@ template <int Lanes = kWarpSize> SIMT_DEVICE float warp_sum(float value) {
     return value;
 }
 template <int Lanes = kWarpSize> SIMT_DEVICE float warp_max(float value) {
-    for (int bits = Lanes / 2; bits > 0; bits /= 2) value = max(value, shuffle_xor(value, bits));
+    for (int bits = Lanes / 2; bits > 0; bits /= 2) value = maximum(value, shuffle_xor(value, bits));
     return value;
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 struct HostLaunch {
@@ -40,3 +41,4 @@ int kernels_host_entry(size_t index, HostEntry *entry);
 int kernels_host_encode_tensor_map(void *map, void *address, uint32_t rank, const uint64_t *sizes, const uint64_t *strides, const uint32_t *box,
                                    uint32_t swizzle_128);
 }
+#pragma GCC visibility pop

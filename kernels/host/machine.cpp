@@ -8,9 +8,10 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <map>
-#include <shared_mutex>
 #include <mutex>
+#include <shared_mutex>
 
 #include "fiber.h"
 
@@ -48,7 +49,8 @@ namespace {
 // Stacks are kept by each host thread: mapping them anew for every block would cost more than running it.
 struct Stacks {
     Fiber scheduler;
-    std::vector<std::pair<Fiber, uint8_t *>> fibers;
+    std::deque<std::pair<Fiber, uint8_t *>> fibers;  // lanes keep pointers
+
     Fiber &fiber(size_t i, void (*main)()) {
         while (fibers.size() <= i) {
             // The lowest page stays inaccessible: a kernel whose locals do not fit crashes instead of writing into a neighbour.

@@ -71,7 +71,7 @@ struct Mbarrier {
     int64_t bytes = 0;
     uint32_t phase = 0;
     struct Waiter { Lane *lane; uint32_t parity; };
-    std::vector<Waiter> waiting;
+    std::vector<Waiter> waiting = {};
 };
 
 struct WarpgroupState;

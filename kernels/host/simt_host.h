@@ -192,9 +192,11 @@ inline float log2_approx(float x) { return std::log2(x); }
 inline float rsqrt_approx(float x) { return 1.0f / std::sqrt(x); }
 inline float reciprocal_approx(float x) { return 1.0f / x; }
 // The device's maximum and minimum return the other operand for NaN, as these do.
-inline float max(float a, float b) { return std::fmax(a, b); }
-inline float min(float a, float b) { return std::fmin(a, b); }
+inline float maximum(float a, float b) { return std::fmax(a, b); }
+inline float minimum(float a, float b) { return std::fmin(a, b); }
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline int maximum(int a, int b) { return a > b ? a : b; }
+inline int minimum(int a, int b) { return a < b ? a : b; }
 inline float infinity() { return std::numeric_limits<float>::infinity(); }
 inline uint32_t float_bits(float x) { return std::bit_cast<uint32_t>(x); }
 inline float bits_float(uint32_t bits) { return std::bit_cast<float>(bits); }

@@ -27,9 +27,9 @@ struct Product {
     bool transposed_b, accumulate, a_in_registers;
     uint64_t a, b;
     float (*decode)(uint16_t);
-    float *d[128];
-    const uint32_t *a_registers[128];
-    uint32_t a_values[128][4];
+    float *d[128] = {};
+    const uint32_t *a_registers[128] = {};
+    uint32_t a_values[128][4] = {};
     bool computed = false;
 };
 

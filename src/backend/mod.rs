@@ -5,6 +5,7 @@
 
 mod batch;
 pub mod cpu;
+pub mod cuda;
 mod device;
 mod dtype;
 mod memory;

@@ -1,0 +1,3 @@
+//! The CUDA backend: kernel parameters, and the images that the build compiled.
+
+pub mod params;
