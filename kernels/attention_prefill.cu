@@ -100,11 +100,6 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
 
         copy_async_wait<0>();
         sync_threads();
-        if (j > first_tile) {
-            copy_kv_tile<HeadDim, kKvRows, kThreads>(shared_k, params.cache.keys, kv, (j - 1) * kKvRows, span.kv_len);
-            copy_async_commit();
-        }
-
 #pragma unroll
         for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
@@ -117,22 +112,31 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
                 }
             }
 
+        uint32_t weights[kKvRows / 16][kRowTiles][4];
 #pragma unroll
-        for (int k = 0; k < kKvRows / 16; ++k) {
-            uint32_t a[kRowTiles][4];
+        for (int k = 0; k < kKvRows / 16; ++k)
 #pragma unroll
             for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    a[t][i] = pack2<T>(scores[t][2 * k + i / 2][i % 2 * 2], scores[t][2 * k + i / 2][i % 2 * 2 + 1]);
+                    weights[k][t][i] = pack2<T>(scores[t][2 * k + i / 2][i % 2 * 2], scores[t][2 * k + i / 2][i % 2 * 2 + 1]);
+
+        // Only now, for the copy's addresses and the unpacked scores together do not fit into registers.
+        if (j > first_tile) {
+            copy_kv_tile<HeadDim, kKvRows, kThreads>(shared_k, params.cache.keys, kv, (j - 1) * kKvRows, span.kv_len);
+            copy_async_commit();
+        }
+
+#pragma unroll
+        for (int k = 0; k < kKvRows / 16; ++k) {
 #pragma unroll
             for (int n = 0; n < HeadDim / 16; ++n) {
                 uint32_t b[4];
                 load_matrix_x4_transposed(b, shared_v + tile_offset<HeadDim>(k * 16 + lane % 16, n * 2 + lane / 16));
 #pragma unroll
                 for (int t = 0; t < kRowTiles; ++t) {
-                    mma_m16n8k16<T>(out[t][2 * n], a[t], b[0], b[1]);
-                    mma_m16n8k16<T>(out[t][2 * n + 1], a[t], b[2], b[3]);
+                    mma_m16n8k16<T>(out[t][2 * n], weights[k][t], b[0], b[1]);
+                    mma_m16n8k16<T>(out[t][2 * n + 1], weights[k][t], b[2], b[3]);
                 }
             }
         }

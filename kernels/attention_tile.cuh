@@ -45,7 +45,7 @@ template <int HeadDim, int Rows, int Threads>
 SIMT_DEVICE void copy_kv_tile(uint32_t to_shared, const void *pool, const KvHead &kv, int first_token, int kv_len) {
     constexpr int kColumns = HeadDim / 8;
     static_assert(Rows * kColumns % Threads == 0, "threads share a tile's columns evenly");
-#pragma unroll
+#pragma unroll 4
     for (int i = 0; i < Rows * kColumns / Threads; ++i) {
         const int index = i * Threads + thread_index(), row = index / kColumns, column = index % kColumns;
         const bool valid = first_token + row < kv_len;
