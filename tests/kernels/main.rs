@@ -7,6 +7,7 @@
 
 mod attention_prefill;
 mod emulator;
+mod hopper;
 mod mutations;
 mod numerics;
 mod params;

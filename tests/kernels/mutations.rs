@@ -69,6 +69,11 @@ fn wrong_addresses_are_noticed() {
 
 #[test]
 fn divergence_is_noticed() {
-    check_attention_prefill("    sync_warp();", 0, "    if (lane < 31) sync_warp();", "waits for it");
+    check_attention_prefill(
+        "    sync_warp();",
+        0,
+        "    if (lane < 31) sync_warp();",
+        "returned from the kernel",
+    );
     check_attention_prefill("        sync_threads();", 0, "        if (warp_row) sync_threads();", "");
 }

@@ -30,6 +30,16 @@ macro_rules! element {
 element!(bf16, "bf16");
 element!(f16, "f16");
 
+impl Element for f32 {
+    const NAME: &'static str = "f32";
+    fn from_f64(value: f64) -> Self {
+        value as Self
+    }
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+}
+
 /// A small generator of uniform numbers in [-1, 1): the same on every machine.
 pub struct Random(pub u64);
 
