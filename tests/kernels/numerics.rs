@@ -97,8 +97,7 @@ pub fn check_error<T: Element>(
     assert_eq!(got.len(), oracle.len());
     for (i, (got, oracle)) in got.iter().zip(oracle).enumerate() {
         let error = (got.to_f64() - oracle).abs();
-        // Written so that NaN fails.
-        if !(error <= limit) {
+        if error > limit || error.is_nan() {
             return Err(format!(
                 "{what}: element {i} is {:?}, expected {oracle}: error {error:.3e} > {limit:.3e}",
                 got
