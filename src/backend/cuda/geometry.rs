@@ -22,6 +22,12 @@ pub const fn sm90_kv_rows(head_dim: u32) -> u32 {
     if head_dim == 256 { 64 } else { 128 }
 }
 
+/// Rows of a tile of decode attention, counting each head of a group as one: one decoded token of most models, or a draft that is verified.
+pub const DECODE_ROWS: [u32; 2] = [16, 64];
+
+/// Splits of one context that decode attention combines at most.
+pub const DECODE_MOST_SPLITS: usize = 128;
+
 /// Blocks of decode attention that a multiprocessor holds.
 pub const DECODE_BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
@@ -65,7 +71,7 @@ pub enum CacheFormat {
 pub enum Kernel {
     AttentionPrefill { dtype: DType, head_dim: u32 },
     AttentionPrefillSm90 { dtype: DType, head_dim: u32 },
-    AttentionDecode { dtype: DType, head_dim: u32, cache: CacheFormat },
+    AttentionDecode { dtype: DType, head_dim: u32, rows: u32, cache: CacheFormat },
     RotaryAppend { dtype: DType, head_dim: u32, cache: CacheFormat },
     RmsNorm(DType),
     SiluMul(DType),
@@ -94,11 +100,21 @@ impl Kernel {
                 all.push(Self::AttentionPrefill { dtype, head_dim });
                 all.push(Self::AttentionPrefillSm90 { dtype, head_dim });
                 for cache in [CacheFormat::Model, CacheFormat::Fp8] {
-                    all.push(Self::AttentionDecode { dtype, head_dim, cache });
+                    all.extend(DECODE_ROWS.map(|rows| Self::AttentionDecode {
+                        dtype,
+                        head_dim,
+                        rows,
+                        cache,
+                    }));
                     all.push(Self::RotaryAppend { dtype, head_dim, cache });
                 }
             }
-            all.extend([Self::RmsNorm(dtype), Self::SiluMul(dtype), Self::Embedding(dtype), Self::BiasAdd(dtype)]);
+            all.extend([
+                Self::RmsNorm(dtype),
+                Self::SiluMul(dtype),
+                Self::Embedding(dtype),
+                Self::BiasAdd(dtype),
+            ]);
             all.extend([Self::GatherRows(dtype), Self::LinearSkinny(dtype), Self::Sample(dtype)]);
         }
         all.push(Self::Sample(DType::F32));
@@ -134,8 +150,8 @@ impl Kernel {
                 threads: 128,
                 shared_bytes: (prefill_query_rows(head_dim) + 2 * PREFILL_KV_ROWS) * head_dim * 2,
             },
-            Self::AttentionPrefillSm90 { head_dim, .. } => BlockShape { threads: 384, shared_bytes: head_dim * 1024 },
-            Self::AttentionDecode { .. } => BlockShape { threads: 128, shared_bytes: 0 },
+            Self::AttentionPrefillSm90 { head_dim, .. } => sm90_block(head_dim),
+            Self::AttentionDecode { head_dim, rows, cache, .. } => decode_block(head_dim, rows, cache),
             Self::RotaryAppend { .. } => BlockShape { threads: 256, shared_bytes: 0 },
             Self::RmsNorm(_)
             | Self::SiluMul(_)
@@ -145,6 +161,38 @@ impl Kernel {
             | Self::LinearSkinny(_)
             | Self::Sample(_) => BlockShape { threads: 256, shared_bytes: 0 },
         }
+    }
+}
+
+/// Queries and two stages of keys and values in planes of 128-byte lines, one item of work, and the barriers.
+const fn sm90_block(head_dim: u32) -> BlockShape {
+    const STAGES: u32 = 2;
+    const WORK_BYTES: u32 = 32;
+    const BARRIERS: u32 = 2 + 4 * STAGES;
+    let consumers = sm90_rows(head_dim) / 64;
+    let lines = head_dim.div_ceil(64) * (sm90_rows(head_dim) + 2 * STAGES * sm90_kv_rows(head_dim));
+    BlockShape { threads: (1 + consumers) * 128, shared_bytes: lines * 128 + WORK_BYTES + BARRIERS * 8 }
+}
+
+/// Queries, and stages of keys and values of each team of warps, whose place the teams' results take.
+const fn decode_block(head_dim: u32, rows: u32, cache: CacheFormat) -> BlockShape {
+    const TOKENS: u32 = 16;
+    let element_bytes = match cache {
+        CacheFormat::Model => 2,
+        CacheFormat::Fp8 => 1,
+    };
+    let teams = if head_dim <= 128 { 4 } else { 2 };
+    let row_tiles = if rows == 64 && head_dim <= 128 { 2 } else { 1 };
+    let stage_bytes = teams * 2 * TOKENS * head_dim * element_bytes;
+    let stages = match 98_304 / stage_bytes {
+        ..2 => 2,
+        stages @ 2..=4 => stages,
+        5.. => 4,
+    };
+    let (tiles, results) = (stages * stage_bytes, rows * (head_dim * 4 + 32));
+    BlockShape {
+        threads: teams * (rows / 16 / row_tiles) * 32,
+        shared_bytes: rows * head_dim * 2 + if tiles > results { tiles } else { results },
     }
 }
 
@@ -160,8 +208,8 @@ impl fmt::Display for Kernel {
             Self::AttentionPrefillSm90 { dtype, head_dim } => {
                 write!(f, "attention_prefill_sm90_{dtype}_{head_dim}")
             }
-            Self::AttentionDecode { dtype, head_dim, cache } => {
-                write!(f, "attention_decode_{dtype}_{head_dim}{}", cache_suffix(cache))
+            Self::AttentionDecode { dtype, head_dim, rows, cache } => {
+                write!(f, "attention_decode_{dtype}_{head_dim}_rows{rows}{}", cache_suffix(cache))
             }
             Self::RotaryAppend { dtype, head_dim, cache } => {
                 write!(f, "rotary_append_{dtype}_{head_dim}{}", cache_suffix(cache))

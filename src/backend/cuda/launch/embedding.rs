@@ -14,7 +14,12 @@ use crate::error::Result;
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, such as a token outside the vocabulary, and the launcher's.
-pub fn embedding(launcher: &dyn Launcher, tokens: &Indices, table: &Matrix<'_>, out: &Matrix<'_>) -> Result<()> {
+pub fn embedding(
+    launcher: &dyn Launcher,
+    tokens: &Indices,
+    table: &Matrix<'_>,
+    out: &Matrix<'_>,
+) -> Result<()> {
     let dtype = half_type("embedding", "table", table.element)?;
     let kernel = Kernel::Embedding(dtype);
     let (check, element, rows, cols) = (Check(kernel), Element::Float(dtype), tokens.len(), table.cols);

@@ -56,7 +56,12 @@ pub fn rotary_append(launcher: &dyn Launcher, arguments: &RotaryAppend<'_>) -> R
     check.matrix("qkv", &qkv, element, tokens, heads.qkv_width())?;
     for (argument, angles) in [("cos", &cos), ("sin", &sin)] {
         check.matrix(argument, angles, float, tokens, heads.head_dim / 2)?;
-        check.that(angles.row_stride == heads.head_dim / 2, argument, "rows side by side", angles.row_stride)?;
+        check.that(
+            angles.row_stride == heads.head_dim / 2,
+            argument,
+            "rows side by side",
+            angles.row_stride,
+        )?;
     }
     if let Some(norm) = &norm {
         check.vector("q_norm", &norm.q, element, heads.head_dim)?;

@@ -56,7 +56,11 @@ impl SampleWorkspace {
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
-pub fn sample(launcher: &dyn Launcher, arguments: &Sample<'_>, workspace: &mut SampleWorkspace) -> Result<()> {
+pub fn sample(
+    launcher: &dyn Launcher,
+    arguments: &Sample<'_>,
+    workspace: &mut SampleWorkspace,
+) -> Result<()> {
     let Sample { logits, temperatures, top_ps, top_ks, seeds, offsets, tokens, logprobs, rows } = *arguments;
     let Element::Float(dtype) = logits.element else {
         return Err(Error::invalid_argument("sample: logits")
