@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod attention_prefill;
+mod attention_prefill_sm90;
 mod emulator;
 mod hopper;
 mod mutations;
