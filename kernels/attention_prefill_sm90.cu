@@ -150,7 +150,8 @@ template <int HeadDim> SIMT_DEVICE void produce(const AttentionPrefillSm90Params
 
 // ---- consumers ----
 
-// Barriers 1 to kConsumers give a consumer its turn, those above are its own. Every consumer's turn needs that all others gave theirs up.
+// Barriers 1 to kConsumers are the consumers' turns to issue products: one takes its turn once all others have given theirs away. Those above are barriers
+// of one consumer's threads.
 template <int HeadDim> struct Turns {
     using S = Shape<HeadDim>;
     static constexpr uint32_t kThreads = S::kConsumers * kGroupThreads;
@@ -158,13 +159,16 @@ template <int HeadDim> struct Turns {
 
     SIMT_DEVICE void begin() const {
         if constexpr (S::kTakesTurns)
-            for (uint32_t other = 0; other < consumer; ++other) barrier_arrive(1 + other, kThreads);
+#pragma unroll
+            for (int other = 0; other + 1 < S::kConsumers; ++other)
+                if (other < static_cast<int>(consumer)) barrier_arrive(1 + other, kThreads);
     }
     SIMT_DEVICE void take() const {
         if constexpr (S::kTakesTurns) barrier_sync(1 + consumer, kThreads);
     }
     SIMT_DEVICE void give() const {
         if constexpr (S::kTakesTurns)
+#pragma unroll
             for (int i = 1; i < S::kConsumers; ++i) barrier_arrive(1 + (consumer + i) % S::kConsumers, kThreads);
     }
     SIMT_DEVICE void sync_consumer() const { barrier_sync(1 + S::kConsumers + consumer, kGroupThreads); }

@@ -104,3 +104,83 @@ fn matches_the_oracle_with_a_sliding_window() {
 fn rows_that_see_nothing_are_zero() {
     check(&Case { sequences: &[(5, 3), (2, 1)], ..BASE });
 }
+
+/// Replaces the `nth` occurrence of `old` by `new` in the kernel, of which one entry remains, and expects a launch to notice.
+fn check_mutation(old: &str, nth: usize, new: &str, expected: &str) {
+    let case = Case {
+        sequences: &[(200, 330), (70, 200)],
+        num_heads: 4,
+        num_kv_heads: 2,
+        head_dim: 64,
+        block_size: 32,
+        window: 150,
+    };
+    let library = mutate("attention_prefill_sm90.cu", old, nth, new, |line| {
+        !line.starts_with("ATTENTION_PREFILL_SM90(") || line.contains("_bf16_64,")
+    });
+    let error = run::<bf16>(&library, &case).expect_err(&format!("{old:?} → {new:?} was not noticed"));
+    assert!(error.contains(expected), "{old:?} → {new:?}: {error}");
+}
+
+#[test]
+fn removed_barrier_waits_are_noticed() {
+    check_mutation("mbarrier_wait(ring.emptied(), ring.parity ^ 1);", 0, "", "");
+    check_mutation("mbarrier_wait(shared.queries_emptied, parity);", 0, "", "");
+    check_mutation("mbarrier_wait(keys.filled(), keys.parity);", 0, "", "");
+    check_mutation("mbarrier_wait(keys.filled(), keys.parity);", 1, "", "");
+    for nth in 0..3 {
+        check_mutation("mbarrier_wait(values.filled(), values.parity);", nth, "", "");
+    }
+}
+
+#[test]
+fn wrong_phases_are_noticed() {
+    check_mutation(
+        "mbarrier_wait(ring.emptied(), ring.parity ^ 1);",
+        0,
+        "mbarrier_wait(ring.emptied(), ring.parity);",
+        "",
+    );
+    check_mutation("parity ^= stage == 0;", 0, "parity ^= 1;", "");
+    check_mutation(
+        "mbarrier_wait(values.filled(), values.parity);",
+        2,
+        "mbarrier_wait(values.filled(), keys.parity);",
+        "",
+    );
+    check_mutation("for (uint32_t parity = 0;; parity ^= 1)", 0, "for (uint32_t parity = 0;;)", "");
+}
+
+#[test]
+fn removed_product_waits_and_fences_are_noticed() {
+    check_mutation("            wgmma_wait<1>();\n", 0, "", "");
+    for nth in 0..3 {
+        check_mutation("wgmma_wait<0>();", nth, "wgmma_wait<1>();", "");
+    }
+    check_mutation("wgmma_fence();", 0, "", "wgmma.fence");
+    check_mutation("wgmma_fence();", 1, "", "wgmma.fence");
+}
+
+#[test]
+fn wrong_masks_are_noticed() {
+    check_mutation("key > last", 0, "key >= last", "error");
+    check_mutation("key > last", 0, "key > last + 1", "error");
+    check_mutation("key < first", 0, "key <= first", "error");
+    check_mutation("key < first", 0, "key < first - 1", "error");
+    check_mutation(
+        "maximum(0, work.first_position + 1) / kKvRows",
+        0,
+        "(work.first_position + kKvRows) / kKvRows",
+        "error",
+    );
+    check_mutation("(hidden + kKvRows - 1) / kKvRows", 0, "hidden / kKvRows", "error");
+}
+
+#[test]
+fn wrong_tails_and_turns_are_noticed() {
+    check_mutation("clear_tail<HeadDim>(values.buffer(), valid_rows);", 0, "", "NaN");
+    check_mutation("valid_rows * 8 +", 0, "(valid_rows + 1) * 8 +", "NaN");
+    check_mutation("query < work.num_queries", 0, "query <= work.num_queries", "");
+    check_mutation("turns.take();", 0, "", "");
+    check_mutation("turns.begin();", 0, "", "deadlock");
+}
