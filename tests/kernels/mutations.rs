@@ -7,12 +7,14 @@ use half::bf16;
 use crate::attention_prefill::{Case, run};
 use crate::emulator::{Library, folder};
 
-/// Replaces the `nth` occurrence of `old` in a kernel's source.
-fn mutate(file: &str, old: &str, nth: usize, new: &str) -> Library {
+/// Replaces the `nth` occurrence of `old` in a kernel's source, and keeps the lines that `keep` wants.
+pub fn mutate(file: &str, old: &str, nth: usize, new: &str, keep: impl Fn(&str) -> bool) -> Library {
     let source = fs::read_to_string(folder().join(file)).unwrap();
     let (at, _) =
         source.match_indices(old).nth(nth).unwrap_or_else(|| panic!("{file} has no {nth}th {old:?}"));
-    Library::from_source(&format!("{}{new}{}", &source[..at], &source[at + old.len()..])).unwrap()
+    let changed = format!("{}{new}{}", &source[..at], &source[at + old.len()..]);
+    Library::from_source(&changed.split_inclusive('\n').filter(|line| keep(line)).collect::<String>())
+        .unwrap()
 }
 
 fn check_attention_prefill(old: &str, nth: usize, new: &str, expected: &str) {
@@ -24,7 +26,7 @@ fn check_attention_prefill(old: &str, nth: usize, new: &str, expected: &str) {
         block_size: 32,
         window: 150,
     };
-    let library = mutate("attention_prefill.cu", old, nth, new);
+    let library = mutate("attention_prefill.cu", old, nth, new, |_| true);
     let error = run::<bf16>(&library, &case).expect_err(&format!("{old:?} → {new:?} was not noticed"));
     assert!(error.contains(expected), "{old:?} → {new:?}: {error}");
 }

@@ -45,9 +45,10 @@ pub const fn sample_workspace_len(rows: usize, vocabulary: usize) -> usize {
     rows * vocabulary
 }
 
-/// Blocks of kernels that compute each 16-byte vector of a row on its own.
-pub fn elementwise_grid(_kernel: Kernel, rows: usize, _cols: usize) -> [usize; 3] {
-    [rows, 1, 1]
+/// Blocks of the kernels that work on each element on its own: rows, and 4096 columns a block.
+pub fn elementwise_grid(rows: usize, cols: usize) -> [usize; 3] {
+    const COLUMNS: usize = 4096;
+    [rows, cols.div_ceil(COLUMNS), 1]
 }
 
 /// Head dimensions that attention and rotary kernels are compiled for.
@@ -135,9 +136,7 @@ impl Kernel {
             Self::RotaryAppend { .. } => "rotary",
             Self::RmsNorm(_) => "rms_norm",
             Self::SiluMul(_) => "silu_mul",
-            Self::Embedding(_) => "embedding",
-            Self::BiasAdd(_) => "bias_add",
-            Self::GatherRows(_) => "gather_rows",
+            Self::Embedding(_) | Self::BiasAdd(_) | Self::GatherRows(_) => "embedding",
             Self::LinearSkinny(_) => "linear_skinny",
             Self::Sample(_) => "sampling",
         }
@@ -152,13 +151,17 @@ impl Kernel {
             },
             Self::AttentionPrefillSm90 { head_dim, .. } => sm90_block(head_dim),
             Self::AttentionDecode { head_dim, rows, cache, .. } => decode_block(head_dim, rows, cache),
-            Self::RotaryAppend { .. } => BlockShape { threads: 256, shared_bytes: 0 },
-            Self::RmsNorm(_)
+            // A float a warp, for the sum of squares.
+            Self::RmsNorm(_) => BlockShape { threads: 512, shared_bytes: 512 / 32 * 4 },
+            // Eight warps' sums of 16 rows of padded features, and a flag.
+            Self::LinearSkinny(_) => {
+                BlockShape { threads: 256, shared_bytes: (8 * 16 * (SKINNY_OUT_FEATURES as u32 + 4) + 1) * 4 }
+            }
+            Self::RotaryAppend { .. }
             | Self::SiluMul(_)
             | Self::Embedding(_)
             | Self::BiasAdd(_)
             | Self::GatherRows(_)
-            | Self::LinearSkinny(_)
             | Self::Sample(_) => BlockShape { threads: 256, shared_bytes: 0 },
         }
     }

@@ -2,8 +2,8 @@
 
 use super::params::AttentionTile;
 
-/// Tokens that one split of a context has at least, a multiple of 64: below, combining the splits costs more than they save.
-pub const MIN_SPLIT_LEN: usize = 256;
+/// Tokens that one split of a context has at least, a multiple of 16: below, combining the splits costs more than they save.
+const MIN_SPLIT_LEN: usize = 256;
 
 /// How much of the best occupancy is enough: more splits than needed cost memory traffic.
 const ENOUGH: f64 = 0.85;
@@ -26,10 +26,10 @@ pub fn prefill_tiles(
     tiles.into_iter().map(|(_, tile)| tile).collect()
 }
 
-/// Tokens of a split of a context of which `visible` tokens are seen: [`MIN_SPLIT_LEN`] doubled until `max_splits` reach. As the kernel computes it.
-pub fn decode_split_len(visible: usize, max_splits: usize) -> usize {
+/// Tokens of a split of a context of `kv_len` tokens: [`MIN_SPLIT_LEN`] doubled until `max_splits` reach.
+pub fn decode_split_len(kv_len: usize, max_splits: usize) -> usize {
     let mut len = MIN_SPLIT_LEN;
-    while visible > len * max_splits {
+    while kv_len > len * max_splits {
         len *= 2;
     }
     len

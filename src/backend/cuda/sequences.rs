@@ -1,5 +1,6 @@
 //! A step's sequences on the device: row starts, lengths and block tables, checked on the host before kernels follow them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::buffer::{Buffer, Element, Stored};
@@ -118,14 +119,16 @@ impl DeviceSequences {
         self.highest_block
     }
 
-    /// What kernels get.
-    pub(super) fn params(&self) -> Sequences {
+    /// What kernels get for some of them; row numbers stay those of the batch.
+    pub(super) fn params(&self, part: Range<usize>) -> Sequences {
+        let from =
+            |buffer: &Buffer, element: usize| buffer.vector().address + (element * size_of::<i32>()) as u64;
         Sequences {
-            query_starts: self.query_starts.vector().address,
-            kv_lens: self.kv_lens.vector().address,
-            block_tables: self.block_tables.vector().address,
+            query_starts: from(&self.query_starts, part.start),
+            kv_lens: from(&self.kv_lens, part.start),
+            block_tables: from(&self.block_tables, part.start * self.block_table_stride),
             block_table_stride: self.block_table_stride as i64,
-            num_sequences: self.lens.len() as i32,
+            num_sequences: part.len() as i32,
             reserved: 0,
         }
     }

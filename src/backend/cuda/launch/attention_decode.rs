@@ -78,7 +78,7 @@ impl DecodeWorkspace {
 
 /// `out = softmax(q · kᵀ · scale) · v`, causal, over each sequence's context.
 ///
-/// A sequence is cut by its own length and the device, never by what else is in the batch.
+/// A sequence is cut by its own length and the device, never by what else is in the batch; one launch takes a run of sequences that are cut alike.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
@@ -111,34 +111,36 @@ pub fn attention_decode(
     let blocks = heads.num_kv_heads * row_tiles;
     check.count("key/value heads and tiles of query rows", blocks, MOST_GRID_Y)?;
     let slots = launcher.properties().multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR;
-    // The queries of a window may touch one split more than the window fills.
-    let max_splits = max_decode_splits(blocks, slots, DECODE_MOST_SPLITS / 2);
-    let splits = |&(query_len, kv_len): &(usize, usize)| {
-        let first_key = window.map_or(0, |window| (kv_len - query_len + 1).saturating_sub(window));
-        let split_len = decode_split_len(window.map_or(kv_len, |window| window.min(kv_len)), max_splits);
-        (kv_len - 1) / split_len + 1 - first_key / split_len
-    };
-    let num_splits = lens.iter().map(splits).max().unwrap_or(1);
-    check.count("splits", num_splits, DECODE_MOST_SPLITS)?;
-    let partial_rows = lens.len() * heads.num_heads * num_splits * max_query_len;
-    workspace.reserve(partial_rows, heads.head_dim, lens.len() * blocks)?;
-    let params = AttentionDecodeParams {
-        q: q.address,
-        out: out.address,
-        partial_out: workspace.partial_out.vector().address,
-        partial_lse: workspace.partial_lse.vector().address,
-        counters: workspace.counters.vector().address,
-        cache: cache_params,
-        sequences: sequences.params(),
-        q_stride: q.row_stride as i64,
-        out_stride: out.row_stride as i64,
-        num_heads: heads.num_heads as i32,
-        max_query_len: max_query_len as i32,
-        max_splits: max_splits as i32,
-        min_split_len: MIN_SPLIT_LEN as i32,
-        window: window_len,
-        scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
-    };
-    // SAFETY: every view was checked against its buffer, the block tables against the cache, and the workspace has room for all splits.
-    unsafe { start(launcher, kernel, [num_splits, blocks, lens.len()], &params) }
+    let max_splits = max_decode_splits(blocks, slots, DECODE_MOST_SPLITS);
+    let split_len = |kv_len| decode_split_len(kv_len, max_splits);
+    let mut first = 0;
+    // Lengths of one power of two are cut alike, so the runs of a batch are few.
+    for run in lens.chunk_by(|a, b| split_len(a.1) == split_len(b.1)) {
+        let split_len = split_len(run[0].1);
+        let longest = run.iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
+        let num_splits = longest.div_ceil(split_len);
+        let partial_rows = run.len() * heads.num_heads * num_splits * max_query_len;
+        workspace.reserve(partial_rows, heads.head_dim, run.len() * blocks)?;
+        let params = AttentionDecodeParams {
+            q: q.address,
+            out: out.address,
+            partial_out: workspace.partial_out.vector().address,
+            partial_lse: workspace.partial_lse.vector().address,
+            counters: workspace.counters.vector().address,
+            cache: cache_params,
+            sequences: sequences.params(first..first + run.len()),
+            q_stride: q.row_stride as i64,
+            out_stride: out.row_stride as i64,
+            num_heads: heads.num_heads as i32,
+            max_query_len: max_query_len as i32,
+            num_splits: num_splits as i32,
+            split_len: split_len as i32,
+            window: window_len,
+            scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
+        };
+        // SAFETY: every view was checked against its buffer, the block tables against the cache, and the workspace has room for all splits.
+        unsafe { start(launcher, kernel, [num_splits, blocks, run.len()], &params)? };
+        first += run.len();
+    }
+    Ok(())
 }

@@ -143,7 +143,7 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         out: out.address,
         tiles: tiles.tiles.vector().address,
         cache: cache_params,
-        sequences: sequences.params(),
+        sequences: sequences.params(0..sequences.lens().len()),
         q_stride: q.row_stride as i64,
         out_stride: out.row_stride as i64,
         num_heads: heads.num_heads as i32,

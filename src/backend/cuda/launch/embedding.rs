@@ -37,5 +37,5 @@ pub fn embedding(
         cols: check.count("cols", cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer, the tokens against the table.
-    unsafe { start(launcher, kernel, elementwise_grid(kernel, rows, cols), &params) }
+    unsafe { start(launcher, kernel, elementwise_grid(rows, cols), &params) }
 }

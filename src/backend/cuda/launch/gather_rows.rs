@@ -36,5 +36,5 @@ pub fn gather_rows(
         cols: check.count("cols", cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer, the rows against the input.
-    unsafe { start(launcher, kernel, elementwise_grid(kernel, num_rows, cols), &params) }
+    unsafe { start(launcher, kernel, elementwise_grid(num_rows, cols), &params) }
 }
