@@ -62,12 +62,18 @@ struct AttentionPrefillParams {
     float scale_log2e;   // softmax scale · log2(e)
 };
 
-// attention_prefill_sm90_{bf16,f16}_{64,96,128,256}: persistent grid, tile_counter hands out (tile, head) pairs.
+// attention_prefill_sm90_{bf16,f16}_{64,96,128,256}: persistent grid, tile_counter hands out (section of KV heads, tile, KV head).
+//
+// A row of a tile is a (query, head of the KV head's group), so that short chunks fill tiles and heads of a group share keys and values: with `rows` query
+// rows a block (192 at head_dim 64, else 128), tiles start at multiples of rows / group, where group = num_heads / num_kv_heads is at most 128.
 struct AttentionPrefillSm90Params {
-    TensorMap keys;    // 4-D (head_dim, block_size, num_kv_heads, num_blocks), box (64, min(block_size, KV tile), 1, 1), 128-byte swizzle
-    TensorMap values;  // the same
+    TensorMap queries;  // 3-D (head_dim, num_heads, tokens), box (64, group, rows / group), 128-byte swizzle
+    TensorMap keys;     // 4-D (head_dim, block_size, num_kv_heads, num_blocks), box (64, min(block_size, KV tile), 1, 1), 128-byte swizzle
+    TensorMap values;   // the same; the KV tile is 64 tokens at head_dim 256, else 128
     AttentionPrefillParams attention;
-    int32_t *tile_counter;  // zeroed before the launch
+    int32_t *tile_counter;      // zeroed before the launch
+    int32_t heads_per_section;  // KV heads that run side by side: as many as L2 holds the keys and values of, at least 1
+    int32_t reserved;
 };
 
 // attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8]: grid (num_splits, num_kv_heads · row tiles, num_sequences).

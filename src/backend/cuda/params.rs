@@ -123,10 +123,13 @@ params! {
 
     /// `attention_prefill_sm90_*`.
     AttentionPrefillSm90Params {
+        queries: TensorMap,
         keys: TensorMap,
         values: TensorMap,
         attention: AttentionPrefillParams,
         tile_counter: u64,
+        heads_per_section: i32,
+        reserved: i32,
     }
 
     /// `attention_decode_*`.
