@@ -17,7 +17,7 @@ using namespace simt;
 namespace {
 
 constexpr int kTokens = 16;  // of a tile: the depth of one product, and no more than the smallest block, so that a tile is one run of memory
-constexpr int kMaxSplits = 128;  // active at once for a sequence: the last block keeps their weights in shared memory
+constexpr int kMaxSplits = 128;  // of a sequence: the last block keeps their weights in shared memory
 
 template <typename Stored, int HeadDim, int Rows> struct DecodeShape {
     static_assert(Rows == 16 || Rows == 64, "rows of a tile");
@@ -54,13 +54,6 @@ struct DecodeRows {
         return (query_start + query) * stride + int64_t{first_head + static_cast<int32_t>(packed - query * group)} * head_dim;
     }
 };
-
-// Tokens of a split of a context of which `visible` tokens can be seen: doubled until max_splits of them reach. Never a matter of the batch.
-SIMT_DEVICE int split_len(const AttentionDecodeParams &params, int visible) {
-    int length = params.min_split_len;
-    while (visible > int64_t{length} * params.max_splits) length *= 2;
-    return length;
-}
 
 // Starts copying a tile's tokens, which lie side by side; from token `valid` on they become zeros, for whatever is stored there could be NaN.
 template <typename Shape> SIMT_DEVICE void copy_tokens(uint32_t to_shared, const char *from, int valid, int team_thread) {
@@ -108,7 +101,7 @@ template <typename T, typename Stored, int HeadDim, int RowTiles>
 SIMT_DEVICE void multiply_keys(float (&scores)[RowTiles][2][4], uint32_t shared_q, uint32_t shared_k, int warp_row) {
     constexpr int kProducts = 2 / sizeof(Stored);
     const int lane = lane_index();
-#pragma unroll
+#pragma unroll 2
     for (int step = 0; step < HeadDim / 16 / kProducts; ++step) {
         uint32_t r[4], keys[kProducts][2][2];
         load_matrix_x4(r, shared_k + tile_offset<HeadDim * sizeof(Stored) / 2>(lane / 16 * 8 + lane % 8, step * 2 + lane / 8 % 2));
@@ -180,8 +173,8 @@ SIMT_DEVICE void merge_teams(uint32_t shared_sums, uint32_t shared_out, const Ac
             // A row that sees nothing of this split has a weight of 0 everywhere.
             const float scaled = highest == -infinity() ? 0.0f : highest * scale_log2e;
 #pragma unroll
-            for (int i = 0; i < Shape::kTeams; ++i) sum += teams[i].y * exp2_approx(fma(teams[i].x, scale_log2e, -scaled));
-            const float own = exp2_approx(fma(sums.row_max[t][h], scale_log2e, -scaled));
+            for (int i = 0; i < Shape::kTeams; ++i) sum += teams[i].y * exp2_approx(simt::fma(teams[i].x, scale_log2e, -scaled));
+            const float own = exp2_approx(simt::fma(sums.row_max[t][h], scale_log2e, -scaled));
             factor[t][h] = sum > 0.0f ? own * (value_scale / sum) : 0.0f;
             if (lse && team == 0 && lane % 4 == 0 && row < num_rows) global_store(lse + row, sum > 0.0f ? scaled + log2_approx(sum) : -infinity());
         }
@@ -203,8 +196,8 @@ SIMT_DEVICE void merge_teams(uint32_t shared_sums, uint32_t shared_out, const Ac
                         const uint32_t at = shared_out + row * Shape::kOutStride + column * 4;
                         if (row < num_rows) {
                             F32x2 merged = turn ? shared_load<F32x2>(at) : F32x2{};
-                            merged.x = fma(x, factor[t][h], merged.x);
-                            merged.y = fma(y, factor[t][h], merged.y);
+                            merged.x = simt::fma(x, factor[t][h], merged.x);
+                            merged.y = simt::fma(y, factor[t][h], merged.y);
                             shared_store(at, merged);
                         }
                     }
@@ -239,7 +232,7 @@ SIMT_DEVICE void combine_splits(uint32_t shared_weights, const float *partial_ou
         for (int split = 0; split < num_splits; ++split) {
             const float weight = shared_load<float>(shared_weights + (row * kMaxSplits + split) * 4);
             const F32x4 part = global_load<F32x4>(partial_out + (split * row_stride + row) * HeadDim + column * 4);
-            sum = {fma(weight, part.x, sum.x), fma(weight, part.y, sum.y), fma(weight, part.z, sum.z), fma(weight, part.w, sum.w)};
+            sum = {simt::fma(weight, part.x, sum.x), simt::fma(weight, part.y, sum.y), simt::fma(weight, part.z, sum.z), simt::fma(weight, part.w, sum.w)};
             total += weight;
         }
         const float scale = 1.0f / total;
@@ -261,12 +254,11 @@ template <typename T, typename Stored, int HeadDim, int Rows> SIMT_DEVICE void a
     const int first_position = start_position + rows.first / group;
     const int last_position = start_position + (rows.first + rows.count - 1) / group;
     const int first_key = params.window ? maximum(0, first_position - params.window + 1) : 0;
-    const int length = split_len(params, params.window ? minimum(params.window, span.kv_len) : span.kv_len);
-    const int first_split = first_key / length, num_splits = last_position / length + 1 - first_split;
+    const int first_split = first_key / params.split_len, num_splits = last_position / params.split_len + 1 - first_split;
     if (static_cast<int>(block_x()) >= num_splits) return;
     const int split = first_split + block_x();
-    const int first_tile = maximum(split * length, first_key) / kTokens;
-    const int end_tile = (minimum((split + 1) * length, last_position + 1) + kTokens - 1) / kTokens;
+    const int first_tile = maximum(split * params.split_len, first_key) / kTokens;
+    const int end_tile = (minimum((split + 1) * params.split_len, last_position + 1) + kTokens - 1) / kTokens;
 
     const int lane = lane_index(), team = warp_index() / Shape::kTeamWarps, team_thread = thread_index() % Shape::kTeamThreads;
     const int warp_row = warp_index() % Shape::kTeamWarps * kRowTiles * 16;
@@ -354,7 +346,7 @@ template <typename T, typename Stored, int HeadDim, int Rows> SIMT_DEVICE void a
     // ---- the rows of this split, then of all ----
     const uint32_t shared_out = shared_q + Shape::kQueryBytes;
     const int64_t row_stride = int64_t{params.max_query_len} * group;
-    const int64_t first_partial = (int64_t{sequence} * params.cache.num_kv_heads + kv_head_index) * grid_x() * row_stride + rows.first;
+    const int64_t first_partial = (int64_t{sequence} * params.cache.num_kv_heads + kv_head_index) * params.num_splits * row_stride + rows.first;
     float *partial_lse = params.partial_lse + first_partial, *partial_out = params.partial_out + first_partial * HeadDim;
     const auto store = [&](int row, int column, F32x4 v) {
         char *to = static_cast<char *>(params.out) + (rows.offset(row, params.out_stride, HeadDim) + column * 4) * 2;

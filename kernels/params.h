@@ -78,9 +78,8 @@ struct AttentionPrefillSm90Params {
 
 // attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8]: grid (num_splits, num_kv_heads · row tiles, num_sequences).
 //
-// The query rows · group rows of a KV head are computed in tiles of 16 or 64. A split is a run of tokens that begins at a multiple of its length, which is
-// min_split_len doubled until max_splits of them hold all tokens that a query sees (a window's, or the context): whatever else is in the batch. num_splits
-// is the largest number of splits that a sequence's queries touch, 128 at most; blocks past a sequence's own return at once.
+// The query rows · group rows of a KV head are computed in tiles of 16 or 64. Splits are runs of split_len tokens of one sequence, whatever else is in the
+// batch, and are combined in ascending order by the block that finishes last. What a window or the length leaves without work returns at once.
 struct AttentionDecodeParams {
     const void *q;  // [tokens, num_heads, head_dim], rows q_stride apart
     void *out;      // [tokens, num_heads, head_dim], rows out_stride apart
@@ -93,13 +92,14 @@ struct AttentionDecodeParams {
     int64_t out_stride;
     int32_t num_heads;
     int32_t max_query_len;  // query rows of the partial buffers per sequence
-    int32_t max_splits;
-    int32_t min_split_len;  // tokens, a multiple of 64
+    int32_t num_splits;     // of the longest context, 128 at most
+    int32_t split_len;      // tokens, a multiple of 16
     int32_t window;
     float scale_log2e;
 };
 
-// rotary_append_{bf16,f16}_{64,96,128,256}[_fp8]: normalises (when weights are given), rotates q and k in place, appends k and v; grid (tokens).
+// rotary_append_{bf16,f16}_{64,96,128,256}[_fp8]: normalises (when weights are given) and rotates q in place and k on its way into the
+// cache, appends v; grid (tokens, blocks of heads of q, k and v). Keys of qkv stay as they are: attention reads the cache.
 struct RotaryAppendParams {
     void *qkv;           // [tokens, (num_heads + 2 · num_kv_heads) · head_dim], rows qkv_stride apart
     const float *cos;    // [tokens, head_dim / 2], any attention factor multiplied in

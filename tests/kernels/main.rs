@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod attention_decode;
 mod attention_prefill;
 mod emulator;
 mod hopper;
 mod mutations;
 mod numerics;
 mod params;
+mod rotary;

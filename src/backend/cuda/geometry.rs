@@ -22,6 +22,41 @@ pub const fn sm90_kv_rows(head_dim: u32) -> u32 {
     if head_dim == 256 { 64 } else { 128 }
 }
 
+/// Rows of queries, counting each head of a group as one, that one block of decode attention computes: the smaller tile where it holds all.
+pub const fn decode_rows(rows_of_a_sequence: usize) -> u32 {
+    if rows_of_a_sequence <= 16 { 16 } else { 64 }
+}
+
+/// Threads and shared memory of decode attention: `DecodeShape` in `attention_decode.cu`.
+const fn decode_block(head_dim: u32, cache: CacheFormat, rows: u32) -> BlockShape {
+    let teams = if head_dim <= 128 { 4 } else { 2 };
+    let team_warps = if rows == 64 && head_dim <= 128 { 2 } else { rows / 16 };
+    let stored_bytes = match cache {
+        CacheFormat::Model => 2,
+        CacheFormat::Fp8 => 1,
+    };
+    let stage_bytes = teams * 2 * 16 * head_dim * stored_bytes;
+    let stages = match 98_304 / stage_bytes {
+        0..=2 => 2,
+        3 => 3,
+        _ => 4,
+    };
+    let (ring_bytes, out_bytes) = (stages * stage_bytes, rows * (head_dim * 4 + 32));
+    let kv_bytes = if ring_bytes > out_bytes { ring_bytes } else { out_bytes };
+    BlockShape { threads: teams * team_warps * 32, shared_bytes: rows * head_dim * 2 + kv_bytes }
+}
+
+/// The most splits of a context.
+pub const MAX_DECODE_SPLITS: usize = 128;
+
+/// Threads of a block of the rotary kernel.
+const ROTARY_THREADS: u32 = 256;
+
+/// Heads that one block of the rotary kernel takes: a head's lanes hold 16 elements each and are a power of two.
+pub const fn rotary_heads(head_dim: u32) -> u32 {
+    ROTARY_THREADS / (head_dim / 16).next_power_of_two()
+}
+
 /// Blocks of decode attention that a multiprocessor holds.
 pub const DECODE_BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
@@ -65,7 +100,7 @@ pub enum CacheFormat {
 pub enum Kernel {
     AttentionPrefill { dtype: DType, head_dim: u32 },
     AttentionPrefillSm90 { dtype: DType, head_dim: u32 },
-    AttentionDecode { dtype: DType, head_dim: u32, cache: CacheFormat },
+    AttentionDecode { dtype: DType, head_dim: u32, cache: CacheFormat, rows: u32 },
     RotaryAppend { dtype: DType, head_dim: u32, cache: CacheFormat },
     RmsNorm(DType),
     SiluMul(DType),
@@ -94,7 +129,7 @@ impl Kernel {
                 all.push(Self::AttentionPrefill { dtype, head_dim });
                 all.push(Self::AttentionPrefillSm90 { dtype, head_dim });
                 for cache in [CacheFormat::Model, CacheFormat::Fp8] {
-                    all.push(Self::AttentionDecode { dtype, head_dim, cache });
+                    all.extend([16, 64].map(|rows| Self::AttentionDecode { dtype, head_dim, cache, rows }));
                     all.push(Self::RotaryAppend { dtype, head_dim, cache });
                 }
             }
@@ -135,8 +170,8 @@ impl Kernel {
                 shared_bytes: (prefill_query_rows(head_dim) + 2 * PREFILL_KV_ROWS) * head_dim * 2,
             },
             Self::AttentionPrefillSm90 { head_dim, .. } => BlockShape { threads: 384, shared_bytes: head_dim * 1024 },
-            Self::AttentionDecode { .. } => BlockShape { threads: 128, shared_bytes: 0 },
-            Self::RotaryAppend { .. } => BlockShape { threads: 256, shared_bytes: 0 },
+            Self::AttentionDecode { head_dim, cache, rows, .. } => decode_block(head_dim, cache, rows),
+            Self::RotaryAppend { .. } => BlockShape { threads: ROTARY_THREADS, shared_bytes: 0 },
             Self::RmsNorm(_)
             | Self::SiluMul(_)
             | Self::Embedding(_)
@@ -160,8 +195,8 @@ impl fmt::Display for Kernel {
             Self::AttentionPrefillSm90 { dtype, head_dim } => {
                 write!(f, "attention_prefill_sm90_{dtype}_{head_dim}")
             }
-            Self::AttentionDecode { dtype, head_dim, cache } => {
-                write!(f, "attention_decode_{dtype}_{head_dim}{}", cache_suffix(cache))
+            Self::AttentionDecode { dtype, head_dim, cache, rows } => {
+                write!(f, "attention_decode_{dtype}_{head_dim}_rows{rows}{}", cache_suffix(cache))
             }
             Self::RotaryAppend { dtype, head_dim, cache } => {
                 write!(f, "rotary_append_{dtype}_{head_dim}{}", cache_suffix(cache))

@@ -145,8 +145,8 @@ params! {
         out_stride: i64,
         num_heads: i32,
         max_query_len: i32,
-        max_splits: i32,
-        min_split_len: i32,
+        num_splits: i32,
+        split_len: i32,
         window: i32,
         scale_log2e: f32,
     }

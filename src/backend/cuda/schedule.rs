@@ -1,5 +1,6 @@
 //! How work is cut into blocks: tiles of query rows, splits of a context, splits of a product's depth. None of it depends on what else is in the batch.
 
+use super::geometry::MAX_DECODE_SPLITS;
 use super::params::AttentionTile;
 
 /// Tokens that one split has at least: below, combining the splits costs more than they save.
@@ -40,7 +41,8 @@ pub struct SplitTarget {
 /// same places whatever else runs, and the sequences of a batch share few different lengths.
 pub fn decode_split_len(kv_len: usize, target: SplitTarget) -> usize {
     let longest = kv_len.max(MIN_SPLIT_LEN).next_power_of_two();
-    let splits = fewest_splits(target.num_kv_heads, target.resident_blocks, longest / MIN_SPLIT_LEN);
+    let most = (longest / MIN_SPLIT_LEN).min(MAX_DECODE_SPLITS);
+    let splits = fewest_splits(target.num_kv_heads, target.resident_blocks, most);
     longest.div_ceil(splits).next_multiple_of(target.block_size)
 }
 

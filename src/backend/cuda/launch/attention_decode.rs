@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix};
 use super::super::check::Check;
-use super::super::geometry::{DECODE_BLOCKS_PER_MULTIPROCESSOR, Kernel};
+use super::super::geometry::{
+    DECODE_BLOCKS_PER_MULTIPROCESSOR, Kernel, MAX_DECODE_SPLITS, decode_rows,
+};
 use super::super::launcher::Launcher;
 use super::super::params::AttentionDecodeParams;
 use super::super::schedule::{SplitTarget, decode_split_len};
@@ -89,17 +91,20 @@ pub fn attention_decode(
 ) -> Result<()> {
     let AttentionDecode { q, out, cache, sequences, heads, window, softmax_scale } = *arguments;
     let dtype = half_type("attention_decode", "q", q.element)?;
-    let kernel = Kernel::AttentionDecode { dtype, head_dim: heads.head_dim as u32, cache: cache.format() };
+    let lens = sequences.lens();
+    let max_query_len = lens.iter().map(|&(query_len, _)| query_len).max().unwrap_or(0);
+    let rows_of_a_sequence = max_query_len * (heads.num_heads / heads.num_kv_heads.max(1));
+    let rows = decode_rows(rows_of_a_sequence);
+    let kernel = Kernel::AttentionDecode { dtype, head_dim: heads.head_dim as u32, cache: cache.format(), rows };
     let check = Check(kernel);
     check_heads(check, &heads, &cache)?;
+    let row_blocks = heads.num_kv_heads * rows_of_a_sequence.div_ceil(rows as usize);
     let element = Element::Float(dtype);
     check.matrix("q", &q, element, sequences.tokens(), heads.q_width())?;
     check.matrix("out", &out, element, sequences.tokens(), heads.q_width())?;
     let cache_params = cache.params(check, dtype)?;
     cache.holds(check, sequences)?;
-    let lens = sequences.lens();
     check.count("sequences", lens.len(), MOST_GRID_Y)?;
-    let max_query_len = lens.iter().map(|&(query_len, _)| query_len).max().unwrap_or(0);
     check.count("query_len", max_query_len, MAX_DECODE_ROWS)?;
     check.that(softmax_scale.is_finite(), "softmax_scale", "a finite number", softmax_scale)?;
     let window_len = check_window(check, window)?;
@@ -116,7 +121,7 @@ pub fn attention_decode(
         let longest = run.iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
         let num_splits = longest.div_ceil(split_len);
         let partial_rows = run.len() * heads.num_heads * num_splits * max_query_len;
-        workspace.reserve(partial_rows, heads.head_dim, run.len() * heads.num_kv_heads)?;
+        workspace.reserve(partial_rows, heads.head_dim, run.len() * row_blocks)?;
         let params = AttentionDecodeParams {
             q: q.address,
             out: out.address,
@@ -129,13 +134,13 @@ pub fn attention_decode(
             out_stride: out.row_stride as i64,
             num_heads: heads.num_heads as i32,
             max_query_len: max_query_len as i32,
-            num_splits: check.count("splits", num_splits, MOST_GRID_Y)?,
+            num_splits: check.count("splits", num_splits, MAX_DECODE_SPLITS)?,
             split_len: split_len as i32,
             window: window_len,
             scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
         };
         // SAFETY: every view was checked against its buffer, the block tables against the cache, and the workspace has room for all splits.
-        unsafe { start(launcher, kernel, [num_splits, heads.num_kv_heads, run.len()], &params)? };
+        unsafe { start(launcher, kernel, [num_splits, row_blocks, run.len()], &params)? };
         first += run.len();
     }
     Ok(())
