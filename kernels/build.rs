@@ -66,8 +66,9 @@ fn find_nvcc() -> Result<Option<Nvcc>, String> {
         }
     };
     let output = Command::new(&path).arg("--version").output();
-    let output = output
-        .map_err(|error| format!("{}, which NVCC or CUDA_HOME name, does not run: {error}", path.display()))?;
+    let output = output.map_err(|error| {
+        format!("{}, which NVCC or CUDA_HOME name, does not run: {error}", path.display())
+    })?;
     if path.is_file() {
         println!("cargo:rerun-if-changed={}", path.display());
     }
@@ -82,7 +83,8 @@ impl Nvcc {
             let (major, rest) = rest.split_once('.')?;
             Some((major.parse().ok()?, rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?))
         };
-        parse().ok_or_else(|| format!("{} is no nvcc: it calls itself {:?}", self.path.display(), self.version))
+        parse()
+            .ok_or_else(|| format!("{} is no nvcc: it calls itself {:?}", self.path.display(), self.version))
     }
 }
 
@@ -95,12 +97,14 @@ fn compile_all(nvcc: &Nvcc, architectures: &[&str], out_dir: &Path) -> Result<St
         let path = entry.map_err(|error| format!("{SOURCES}: {error}"))?.path();
         let kind = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
         match kind {
-            "cu" => kernels.push(path),
-            "cuh" | "h" => headers.push(path),
-            _ => {}
+            "cu" => kernels.push(path.clone()),
+            "cuh" | "h" => headers.push(path.clone()),
+            _ => continue,
         }
+        println!("cargo:rerun-if-changed={}", path.display());
     }
-    println!("cargo:rerun-if-changed={SOURCES}");
+    // Names every kernel file, so it changes when one comes or goes.
+    println!("cargo:rerun-if-changed=src/backend/cuda/geometry.rs");
     kernels.sort();
     headers.sort();
     let read = |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
@@ -159,7 +163,9 @@ fn run_all(nvcc: &Nvcc, jobs: &[Job]) -> Result<(), String> {
     };
     thread::scope(|scope| {
         let running: Vec<_> = (0..processes).map(|_| scope.spawn(work)).collect();
-        running.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err("a job panicked".into())))
+        running
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err("a job panicked".into())))
     })
 }
 
@@ -200,7 +206,10 @@ fn remove_stale(out_dir: &Path, jobs: &[Job]) {
 fn table(jobs: &[Job], release: (u32, u32), architectures: &[&str]) -> String {
     let mut images = String::new();
     for Job { stem, image, .. } in jobs {
-        let _ = writeln!(images, "    Image {{ name: {stem:?}, bytes: &Aligned(*include_bytes!({image:?})).0 }},");
+        let _ = writeln!(
+            images,
+            "    Image {{ name: {stem:?}, bytes: &Aligned(*include_bytes!({image:?})).0 }},"
+        );
     }
     format!(
         "/// What the kernels were compiled for.\npub const ARCHITECTURES: &[&str] = &{:?};\n\

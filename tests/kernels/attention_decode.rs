@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use swebench_infer::backend::cuda::params::{AttentionDecodeParams, KvCache, Sequences};
 
 use crate::emulator::Library;
+use crate::mutations::mutate;
 use crate::numerics::{Element, Random, check_error, e4m3_from_f64, e4m3_to_f64, run_all};
 
 /// A ragged batch of decoded tokens and drafts.
@@ -84,7 +85,12 @@ impl Case {
     }
 
     /// Pools with the contexts' stored values by `store`; unused blocks and the tails of used ones hold `poison`.
-    fn pools<S: Copy>(&self, contexts: &[Vec<Context>], poison: S, store: impl Fn(f64, usize, bool) -> S) -> Pools<S> {
+    fn pools<S: Copy>(
+        &self,
+        contexts: &[Vec<Context>],
+        poison: S,
+        store: impl Fn(f64, usize, bool) -> S,
+    ) -> Pools<S> {
         let num_blocks = self.first_block(self.sequences.len()) + 2;
         let len = num_blocks * self.num_kv_heads * self.block_size * self.head_dim;
         let (mut keys, mut values) = (vec![poison; len], vec![poison; len]);
@@ -92,7 +98,8 @@ impl Case {
             for (head, context) in heads.iter().enumerate() {
                 for token in 0..self.sequences[s].1 {
                     let block = physical(num_blocks, self.first_block(s), token / self.block_size);
-                    let at = ((block * self.num_kv_heads + head) * self.block_size + token % self.block_size) * self.head_dim;
+                    let at = ((block * self.num_kv_heads + head) * self.block_size + token % self.block_size)
+                        * self.head_dim;
                     for d in 0..self.head_dim {
                         keys[at + d] = store(context.stored_keys[token * self.head_dim + d], head, false);
                         values[at + d] = store(context.stored_values[token * self.head_dim + d], head, true);
@@ -148,7 +155,9 @@ pub fn launch<T: Element>(library: &Library, case: &Case) -> Result<Output<T>, S
     let half = (!case.fp8).then(|| case.pools(&contexts, T::from_f64(f64::NAN), |x, _, _| T::from_f64(x)));
     let bytes = case.fp8.then(|| {
         // The largest value in every place nobody may look.
-        case.pools(&contexts, 0x7e_u8, |x, head, is_value| e4m3_from_f64(x / f64::from(Case::scale(head, is_value) as f32)))
+        case.pools(&contexts, 0x7e_u8, |x, head, is_value| {
+            e4m3_from_f64(x / f64::from(Case::scale(head, is_value) as f32))
+        })
     });
     let num_blocks = case.first_block(case.sequences.len()) + 2;
     let table_len = (0..case.sequences.len()).map(|s| case.blocks(s)).max().unwrap();
@@ -220,7 +229,8 @@ pub fn launch<T: Element>(library: &Library, case: &Case) -> Result<Output<T>, S
         window: window as i32,
         scale_log2e: (softmax_scale * std::f64::consts::LOG2_E) as f32,
     };
-    let kernel = format!("attention_decode_{}_{head_dim}_rows{rows}{}", T::NAME, if case.fp8 { "_fp8" } else { "" });
+    let kernel =
+        format!("attention_decode_{}_{head_dim}_rows{rows}{}", T::NAME, if case.fp8 { "_fp8" } else { "" });
     let grid = [num_splits, num_kv_heads * row_tiles, case.sequences.len()].map(|n| n as u32);
     // Counters are not put back: the kernel leaves them as the next launch needs them.
     let out = run_all(library, &kernel, &params, grid, || {
@@ -259,8 +269,10 @@ pub fn launch<T: Element>(library: &Library, case: &Case) -> Result<Output<T>, S
 
 /// Softmax-weighted values of one row; `weight` rounds the normalised weights.
 fn attend(q: &[f64], keys: &[f64], values: &[f64], scale: f64, weight: fn(f64) -> f64) -> Vec<f64> {
-    let scores: Vec<f64> =
-        keys.chunks_exact(q.len()).map(|key| q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * scale).collect();
+    let scores: Vec<f64> = keys
+        .chunks_exact(q.len())
+        .map(|key| q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * scale)
+        .collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
     let mut out = vec![0.0; q.len()];
@@ -307,7 +319,15 @@ fn matches_the_oracle_at_every_head_dim_and_block_size() {
         for block_size in [16, 64, 128] {
             for rows in [16, 64] {
                 for fp8 in [false, true] {
-                    check(&Case { sequences: &[(2, 190)], head_dim, block_size, rows, fp8, split_len: 128, ..BASE });
+                    check(&Case {
+                        sequences: &[(2, 190)],
+                        head_dim,
+                        block_size,
+                        rows,
+                        fp8,
+                        split_len: 128,
+                        ..BASE
+                    });
                 }
             }
         }
@@ -367,4 +387,72 @@ fn fp8_costs_little_accuracy_at_long_contexts() {
     println!("relative error at 4096 tokens: bf16 cache {model:.5}, FP8 cache {fp8:.5}");
     assert!(model < 0.006, "bf16: {model}");
     assert!(fp8 < 0.05, "FP8: {fp8}");
+}
+
+/// The change is noticed on a case with several splits, tiles and query rows, and a window that begins inside a tile.
+fn check_attention_decode(old: &str, nth: usize, new: &str, expected: &str) {
+    let case = Case { sequences: &[(3, 600), (2, 70)], num_heads: 2, split_len: 256, window: 390, ..BASE };
+    let library = mutate("attention_decode.cu", old, nth, new, |line| {
+        !line.starts_with("ATTENTION_DECODE_ROWS(") || line.contains("(bf16, Bf16, 64)")
+    });
+    let notice = |case| run::<bf16>(&library, &case).err();
+    let in_large_tiles = Case { rows: 64, ..case.clone() };
+    let in_fp8 = Case { fp8: true, ..case.clone() };
+    let error = notice(case).or_else(|| notice(in_large_tiles)).or_else(|| notice(in_fp8));
+    let error = error.unwrap_or_else(|| panic!("{old:?} → {new:?} was not noticed"));
+    assert!(error.contains(expected), "{old:?} → {new:?}: {error}");
+}
+
+#[test]
+fn decode_without_a_barrier_is_noticed() {
+    check_attention_decode(
+        "if constexpr (Shape::kTeamWarps == 1) sync_warp();",
+        0,
+        "if constexpr (Shape::kTeamWarps == 1) {}",
+        "",
+    );
+    check_attention_decode("barrier_sync(1 + team, Shape::kTeamThreads);", 0, "sync_warp();", "");
+    // All but the one before the counter, whose absence shows only between blocks that run at one time.
+    for nth in [0, 1, 2, 3, 4, 5, 7] {
+        check_attention_decode("sync_threads();", nth, "sync_warp();", "");
+    }
+}
+
+#[test]
+fn decode_without_a_wait_is_noticed() {
+    check_attention_decode("copy_async_wait<kStages - 2>();", 0, "copy_async_wait<kStages - 1>();", "");
+    check_attention_decode("copy_async_wait<0>();", 0, "copy_async_wait<kStages>();", "");
+}
+
+#[test]
+fn decode_with_a_wrong_mask_is_noticed() {
+    check_attention_decode("key <= position &&", 0, "key < position &&", "error");
+    check_attention_decode("key <= position &&", 0, "key <= position + 1 &&", "error");
+    check_attention_decode("key + params.window > position", 0, "key + params.window >= position", "error");
+    check_attention_decode(
+        "first_position - params.window + 1",
+        0,
+        "first_position - params.window + 17",
+        "error",
+    );
+    check_attention_decode("last_position + 1)", 0, "last_position - 15)", "error");
+    check_attention_decode("span.kv_len - token, team_thread", 1, "kTokens, team_thread", "NaN");
+}
+
+#[test]
+fn decode_that_merges_wrongly_is_noticed() {
+    check_attention_decode("atomic_add(counter, 1)", 0, "atomic_add(counter, 2)", "");
+    check_attention_decode("if (thread_index() == 0) global_store(counter, 0);", 0, "", "");
+    check_attention_decode(
+        "exp2_approx(shared_load<float>(weights + split * 4) - highest)",
+        0,
+        "1.0f",
+        "error",
+    );
+    check_attention_decode(
+        "keys[i % 2][i / 2][0], keys[i % 2][i / 2][1]",
+        0,
+        "keys[i % 2][i / 2][1], keys[i % 2][i / 2][0]",
+        "error",
+    );
 }

@@ -22,13 +22,42 @@ pub struct Case {
 const BASE: Case =
     Case { sequences: &[(64, 64)], num_heads: 1, num_kv_heads: 1, head_dim: 128, block_size: 64, window: 0 };
 
-/// Query rows of one thread block, as the kernel has them.
-fn query_rows(head_dim: usize) -> usize {
-    if head_dim <= 128 { 128 } else { 64 }
+impl Case {
+    /// Query rows of one thread block, as the kernel has them.
+    fn query_rows(&self) -> usize {
+        if self.head_dim <= 128 { 128 } else { 64 }
+    }
+
+    /// Rows of `q`.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(|s| s.0).sum()
+    }
+
+    /// Blocks of the pools: two are no sequence's.
+    pub fn num_blocks(&self) -> usize {
+        self.sequences.iter().map(|s| s.1.div_ceil(self.block_size)).sum::<usize>() + 2
+    }
 }
 
-/// Runs one case on `library` and compares it with the oracle.
+/// Runs one case of `attention_prefill_*` on `library` and compares it with the oracle.
 pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
+    let kernel = format!("attention_prefill_{}_{}", T::NAME, case.head_dim);
+    run_with::<T>(library, case, case.query_rows(), |params, output| {
+        let grid = [params.num_heads as u32, params.num_tiles as u32, 1];
+        run_all(library, &kernel, params, grid, output)
+    })
+    .map_err(|error| format!("{kernel} {case:?}: {error}"))
+}
+
+/// Prepares a case whose tiles hold `tile_queries` queries, has `launch` run it, and compares what it returns with the oracle.
+///
+/// `launch` gets the parameters and what [`run_all`] calls after every run.
+pub fn run_with<T: Element>(
+    library: &Library,
+    case: &Case,
+    tile_queries: usize,
+    launch: impl FnOnce(&AttentionPrefillParams, &dyn Fn() -> Vec<T>) -> Result<Vec<T>, String>,
+) -> Result<(), String> {
     let Case { num_heads, num_kv_heads, head_dim, block_size, window, .. } = *case;
     let scale = 1.0 / (head_dim as f64).sqrt();
     let mut random = Random(case.sequences.len() as u64 + head_dim as u64);
@@ -38,14 +67,14 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
             Some(*sum)
         }))
         .collect();
-    let tokens = *query_starts.last().unwrap() as usize;
+    let tokens = case.tokens();
     // Heads of other parts lie between the rows, as in a fused QKV row.
     let q_stride = num_heads * head_dim + 64;
     let q: Vec<T> = random.values(tokens * q_stride);
 
     // Physical blocks in an order that is not the logical one; unused ones and the tails of used ones hold NaN.
     let table_len = case.sequences.iter().map(|s| s.1.div_ceil(block_size)).max().unwrap();
-    let num_blocks = case.sequences.iter().map(|s| s.1.div_ceil(block_size)).sum::<usize>() + 2;
+    let num_blocks = case.num_blocks();
     let head_stride = block_size * head_dim;
     let block_stride = num_kv_heads * head_stride;
     let nan = T::from_f64(f64::NAN);
@@ -69,7 +98,7 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
         }
     }
     let mut tiles: Vec<_> = (0..case.sequences.len())
-        .flat_map(|s| (0..case.sequences[s].0).step_by(query_rows(head_dim)).map(move |first| (s, first)))
+        .flat_map(|s| (0..case.sequences[s].0).step_by(tile_queries).map(move |first| (s, first)))
         .map(|(s, first)| AttentionTile { sequence: s as i32, first_query: first as i32 })
         .collect();
     tiles.reverse();
@@ -108,8 +137,7 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
         window: window as i32,
         scale_log2e: (scale * std::f64::consts::LOG2_E) as f32,
     };
-    let kernel = format!("attention_prefill_{}_{head_dim}", T::NAME);
-    let got = run_all(library, &kernel, &params, [num_heads as u32, tiles.len() as u32, 1], || {
+    let got = launch(&params, &|| {
         let result = out.to_vec();
         out.fill(&poison);
         result
@@ -118,8 +146,9 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
     let (mut oracle, mut plain) = (Vec::new(), Vec::new());
     for (s, &(query_len, kv_len)) in case.sequences.iter().enumerate() {
         for row in 0..query_len {
-            let position = kv_len - query_len + row;
-            let first = if window > 0 { (position + 1).saturating_sub(window) } else { 0 };
+            // Rows before the context's first token see nothing.
+            let visible = (kv_len + row + 1).saturating_sub(query_len);
+            let first = if window > 0 { visible.saturating_sub(window) } else { 0 };
             for head in 0..num_heads {
                 let kv_head = head / (num_heads / num_kv_heads);
                 let at = |token: usize| {
@@ -128,7 +157,7 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
                 };
                 let from = (query_starts[s] as usize + row) * q_stride + head * head_dim;
                 let q: Vec<f64> = q[from..from + head_dim].iter().map(|x| x.to_f64()).collect();
-                let scores: Vec<f64> = (first..=position)
+                let scores: Vec<f64> = (first..visible)
                     .map(|token| {
                         let key = &keys[at(token)..at(token) + head_dim];
                         q.iter().zip(key).map(|(q, k)| q * k.to_f64()).sum::<f64>() * scale
@@ -138,7 +167,7 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
                 let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
                 let sum: f64 = weights.iter().sum();
                 let (mut exact, mut rounded) = (vec![0.0; head_dim], vec![0.0; head_dim]);
-                for (token, weight) in (first..=position).zip(&weights) {
+                for (token, weight) in (first..visible).zip(&weights) {
                     for d in 0..head_dim {
                         let value = values[at(token) + d].to_f64();
                         exact[d] += weight / sum * value;
@@ -150,7 +179,7 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
             }
         }
     }
-    check_error(&format!("{kernel} {case:?}"), &got, &oracle, &plain, 1e-4)
+    check_error("attention", &got, &oracle, &plain, 1e-4)
 }
 
 fn check(case: &Case) {

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use swebench_infer::backend::cuda::params::{KvCache, RotaryAppendParams};
 
 use crate::emulator::Library;
+use crate::mutations::mutate;
 use crate::numerics::{Element, Random, check_error, e4m3_from_f64, e4m3_to_f64, run_all};
 
 /// One step's tokens.
@@ -52,9 +53,8 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
             (1.1 * angle.cos() as f32, 1.1 * angle.sin() as f32)
         })
         .unzip();
-    let [q_norm, k_norm] = [1.0, 2.0].map(|size| {
-        (0..head_dim).map(|_| T::from_f64(size + random.next() / 2.0)).collect::<Vec<T>>()
-    });
+    let [q_norm, k_norm] = [1.0, 2.0]
+        .map(|size| (0..head_dim).map(|_| T::from_f64(size + random.next() / 2.0)).collect::<Vec<T>>());
     // Tokens lie in no order, with room between them.
     let num_blocks = tokens / block_size * 2 + 3;
     let slots: Vec<i64> = (0..tokens).map(|t| (t * 7 % (num_blocks * block_size - 1)) as i64).collect();
@@ -132,8 +132,10 @@ pub fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
             if fp8 {
                 let scale = f64::from(scale(kv_head, is_value));
                 let got: Vec<f32> = stored.iter().map(|&code| (e4m3_to_f64(code) * scale) as f32).collect();
-                let plain: Vec<f64> = x.iter().map(|x| e4m3_to_f64(e4m3_from_f64(x / scale)) * scale).collect();
-                check_error(&what, &got, &plain, &plain, 0.0).or_else(|_| check_ties(&what, &got, &x, &plain))?;
+                let plain: Vec<f64> =
+                    x.iter().map(|x| e4m3_to_f64(e4m3_from_f64(x / scale)) * scale).collect();
+                check_error(&what, &got, &plain, &plain, 0.0)
+                    .or_else(|_| check_ties(&what, &got, &x, &plain))?;
             } else {
                 // SAFETY: a 16-bit type has no invalid bits, and the pool is as aligned as its rows.
                 let got = unsafe { std::slice::from_raw_parts(stored.as_ptr().cast::<T>(), head_dim) };
@@ -157,7 +159,9 @@ fn check_ties(what: &str, got: &[f32], exact: &[f64], nearest: &[f64]) -> Result
     for (i, ((got, exact), nearest)) in got.iter().zip(exact).zip(nearest).enumerate() {
         let (error, least) = ((f64::from(*got) - exact).abs(), (nearest - exact).abs());
         if error > least * 1.0001 + 1e-5 || error.is_nan() {
-            return Err(format!("{what}: element {i} is {got}, error {error:.3e} > {least:.3e} of the nearest, {nearest}"));
+            return Err(format!(
+                "{what}: element {i} is {got}, error {error:.3e} > {least:.3e} of the nearest, {nearest}"
+            ));
         }
     }
     Ok(())
@@ -187,5 +191,27 @@ fn matches_the_oracle_with_any_heads_and_tokens() {
         for tokens in [1, 33] {
             check(&Case { tokens, num_heads, num_kv_heads, norm: true, ..BASE });
         }
+    }
+}
+
+#[test]
+fn wrong_rotations_and_appends_are_noticed() {
+    for (old, new, expected) in [
+        ("a * cos[i] - b * sin[i]", "a * cos[i] + b * sin[i]", "error"),
+        ("warp_sum<Shape::kLanes>", "warp_sum<Shape::kLanes / 2>", "error"),
+        ("is_query ? params.q_norm", "!is_query ? params.q_norm", "error"),
+        ("is_value ? params.cache.values : params.cache.keys", "params.cache.keys", ""),
+        ("slot >> params.cache.block_size_log2", "slot >> (params.cache.block_size_log2 + 1)", ""),
+        ("row + Shape::kHalf, second", "row + Shape::kHalf + 8, second", ""),
+        ("is_value ? params.cache.value_scales", "!is_value ? params.cache.value_scales", "error"),
+    ] {
+        let library = mutate("rotary.cu", old, 0, new, |line| {
+            !line.starts_with("ROTARY_APPEND(") || line.contains("(bf16, Bf16, 64)")
+        });
+        let case = Case { norm: true, ..BASE };
+        let in_fp8 = Case { fp8: true, ..case.clone() };
+        let error = run::<bf16>(&library, &case).err().or_else(|| run::<bf16>(&library, &in_fp8).err());
+        let error = error.unwrap_or_else(|| panic!("{old:?} → {new:?} was not noticed"));
+        assert!(error.contains(expected), "{old:?} → {new:?}: {error}");
     }
 }

@@ -196,8 +196,10 @@ impl Buffer {
         if T::ELEMENT == self.element && len <= self.len {
             return Ok(());
         }
-        Err(Error::invalid_argument(format!("cannot {action} a device buffer"))
-            .with_expected(format_args!("{} of {}", self.len, self.element), format_args!("{len} of {}", T::ELEMENT)))
+        Err(Error::invalid_argument(format!("cannot {action} a device buffer")).with_expected(
+            format_args!("{} of {}", self.len, self.element),
+            format_args!("{len} of {}", T::ELEMENT),
+        ))
     }
 }
 

@@ -55,7 +55,13 @@ impl Check {
     }
 
     /// At least `len` elements, aligned for vector accesses.
-    pub(super) fn vector(self, argument: &str, vector: &Vector<'_>, element: Element, len: usize) -> Result<()> {
+    pub(super) fn vector(
+        self,
+        argument: &str,
+        vector: &Vector<'_>,
+        element: Element,
+        len: usize,
+    ) -> Result<()> {
         self.element(argument, vector.element, element)?;
         self.that(vector.len >= len, argument, format_args!("{len} elements or more"), vector.len)?;
         self.aligned(argument, vector.address)
@@ -71,7 +77,12 @@ impl Check {
     /// A multiple of the elements of one vector access.
     pub(super) fn whole_vectors(self, argument: &str, value: usize, element: Element) -> Result<()> {
         let per_access = ACCESS_BYTES as usize / element.size();
-        self.that(value.is_multiple_of(per_access), argument, format_args!("a multiple of {per_access}"), value)
+        self.that(
+            value.is_multiple_of(per_access),
+            argument,
+            format_args!("a multiple of {per_access}"),
+            value,
+        )
     }
 
     fn element(self, argument: &str, got: Element, expected: Element) -> Result<()> {

@@ -57,18 +57,22 @@ pub(super) fn driver_version() -> Result<(u32, u32)> {
 /// Says what is missing for the embedded kernels to run on `device`.
 pub(super) fn check_device(device: &DeviceInfo, driver: (u32, u32)) -> Result<()> {
     if !images::built() {
-        return Err(Error::unsupported("this build has no CUDA kernels: nvcc was not found")
-            .with_hint("install nvcc (kernels/install_nvcc.sh), set CUDA_HOME and build again, or use --device cpu"));
+        return Err(Error::unsupported("this build has no CUDA kernels: nvcc was not found").with_hint(
+            "install nvcc (kernels/install_nvcc.sh), set CUDA_HOME and build again, or use --device cpu",
+        ));
     }
     check_driver(driver, images::TOOLKIT)?;
     let (major, minor) = device.properties.compute_capability;
     if !images::ARCHITECTURES.iter().any(|name| runs_on(name, (major, minor))) {
-        return Err(Error::unsupported(format!("the kernels do not run on {} (cuda:{})", device.name, device.ordinal))
-            .with_expected(
-                format_args!("a chip for {}", images::ARCHITECTURES.join(", ")),
-                format_args!("compute capability {major}.{minor}"),
-            )
-            .with_hint("build with SWEBENCH_CUDA_ARCHS naming the chip, or use --device cpu"));
+        return Err(Error::unsupported(format!(
+            "the kernels do not run on {} (cuda:{})",
+            device.name, device.ordinal
+        ))
+        .with_expected(
+            format_args!("a chip for {}", images::ARCHITECTURES.join(", ")),
+            format_args!("compute capability {major}.{minor}"),
+        )
+        .with_hint("build with SWEBENCH_CUDA_ARCHS naming the chip, or use --device cpu"));
     }
     Ok(())
 }

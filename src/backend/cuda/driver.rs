@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use super::buffer::Vector;
 use super::discovery::{self, DeviceInfo, failed};
 use super::geometry::{BlockShape, Kernel};
 use super::images::IMAGES;
@@ -73,11 +74,32 @@ impl CudaDevice {
     pub fn synchronize(&self) -> Result<()> {
         self.enter()?;
         // SAFETY: the stream is this device's.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| failed("cuStreamSynchronize", error))
+        unsafe { result::stream::synchronize(self.stream) }
+            .map_err(|error| failed("cuStreamSynchronize", error))
+    }
+
+    /// Copies inside the device; lengths and types are equal.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when they are not, `Device`.
+    pub fn copy(&self, from: &Vector<'_>, to: &Vector<'_>) -> Result<()> {
+        if (from.len, from.element) != (to.len, to.element) {
+            return Err(Error::invalid_argument("copy inside the device").with_expected(
+                format_args!("{} of {}", from.len, from.element),
+                format_args!("{} of {}", to.len, to.element),
+            ));
+        }
+        self.enter()?;
+        // SAFETY: both lie in buffers, and are equally long.
+        unsafe {
+            result::memcpy_dtod_async(to.address, from.address, from.len * from.element.size(), self.stream)
+        }
+        .map_err(|error| failed("cuMemcpyDtoD", error))
     }
 
     fn load(info: DeviceInfo) -> Result<Self> {
-        let device = result::device::get(info.ordinal as i32).map_err(|error| failed("cuDeviceGet", error))?;
+        let device =
+            result::device::get(info.ordinal as i32).map_err(|error| failed("cuDeviceGet", error))?;
         // SAFETY: `device` is the driver's; released on drop.
         let context = unsafe { result::primary_ctx::retain(device) }
             .map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
@@ -96,8 +118,10 @@ impl CudaDevice {
         let is_hopper = opened.info.properties.is_hopper();
         for image in IMAGES.iter().filter(|image| is_hopper || !image.name.ends_with("_sm90")) {
             // SAFETY: a fat binary that nvcc made, which lives as long as the program.
-            let module = unsafe { result::module::load_data(image.bytes.as_ptr().cast()) }
-                .map_err(|error| failed("cuModuleLoadData", error).context(format!("kernels {}", image.name)))?;
+            let module =
+                unsafe { result::module::load_data(image.bytes.as_ptr().cast()) }.map_err(|error| {
+                    failed("cuModuleLoadData", error).context(format!("kernels {}", image.name))
+                })?;
             opened.modules.push(module);
             for kernel in Kernel::all().into_iter().filter(|kernel| kernel.file() == image.name) {
                 let function = opened.find(module, kernel)?;
@@ -108,7 +132,8 @@ impl CudaDevice {
     }
 
     fn find(&self, module: sys::CUmodule, kernel: Kernel) -> Result<sys::CUfunction> {
-        let name = CString::new(kernel.to_string()).map_err(|_| Error::internal("a kernel's name with a NUL"))?;
+        let name =
+            CString::new(kernel.to_string()).map_err(|_| Error::internal("a kernel's name with a NUL"))?;
         // SAFETY: the module is loaded and stays so.
         let function = unsafe { result::module::get_function(module, name) }
             .map_err(|error| failed("cuModuleGetFunction", error).context(kernel.to_string()))?;
@@ -168,9 +193,9 @@ impl Launcher for CudaDevice {
     unsafe fn release(&self, address: u64) {
         // Waits for the device, so nothing still uses the memory.
         // SAFETY: by contract from `allocate` and not used any more.
-        let done = self.enter().and_then(|()| unsafe {
-            result::free_sync(address).map_err(|error| failed("cuMemFree", error))
-        });
+        let done = self
+            .enter()
+            .and_then(|()| unsafe { result::free_sync(address).map_err(|error| failed("cuMemFree", error)) });
         if let Err(error) = done {
             log::warn!("{error}");
         }
@@ -179,7 +204,8 @@ impl Launcher for CudaDevice {
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
         self.enter()?;
         // SAFETY: by contract inside an allocation. Copies from pageable memory have left `bytes` when the call returns.
-        unsafe { result::memcpy_htod_async(to, bytes, self.stream) }.map_err(|error| failed("cuMemcpyHtoD", error))
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream) }
+            .map_err(|error| failed("cuMemcpyHtoD", error))
     }
 
     unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
@@ -197,13 +223,20 @@ impl Launcher for CudaDevice {
             .map_err(|error| failed("cuMemsetD8", error))
     }
 
-    unsafe fn launch(&self, kernel: Kernel, block: BlockShape, grid: [u32; 3], params: ParamsRef<'_>) -> Result<()> {
+    unsafe fn launch(
+        &self,
+        kernel: Kernel,
+        block: BlockShape,
+        grid: [u32; 3],
+        params: ParamsRef<'_>,
+    ) -> Result<()> {
         let Properties { max_shared_bytes, compute_capability: (major, minor), .. } = self.info.properties;
         if block.shared_bytes > max_shared_bytes {
-            return Err(Error::unsupported(format!("{kernel} does not run on {}", self.info.name)).with_expected(
-                format_args!("{} bytes of shared memory a block", block.shared_bytes),
-                max_shared_bytes,
-            ));
+            return Err(Error::unsupported(format!("{kernel} does not run on {}", self.info.name))
+                .with_expected(
+                    format_args!("{} bytes of shared memory a block", block.shared_bytes),
+                    max_shared_bytes,
+                ));
         }
         let function = *self.functions.get(&kernel).ok_or_else(|| {
             Error::unsupported(format!("{kernel} was not compiled for compute capability {major}.{minor}"))
@@ -223,8 +256,10 @@ impl Launcher for CudaDevice {
             )
         }
         .map_err(|error| {
-            failed("cuLaunchKernel", error)
-                .context(format!("{kernel}, grid {grid:?}, {} threads, {} bytes", block.threads, block.shared_bytes))
+            failed("cuLaunchKernel", error).context(format!(
+                "{kernel}, grid {grid:?}, {} threads, {} bytes",
+                block.threads, block.shared_bytes
+            ))
         })
     }
 
@@ -287,7 +322,8 @@ impl Timer {
     pub fn new(device: &Arc<CudaDevice>) -> Result<Self> {
         device.enter()?;
         let event = || {
-            result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(|error| failed("cuEventCreate", error))
+            result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+                .map_err(|error| failed("cuEventCreate", error))
         };
         Ok(Self { device: Arc::clone(device), start: event()?, end: event()? })
     }
@@ -300,7 +336,8 @@ impl Timer {
         let record = |event| {
             self.device.enter()?;
             // SAFETY: event and stream are this device's.
-            unsafe { result::event::record(event, self.device.stream) }.map_err(|error| failed("cuEventRecord", error))
+            unsafe { result::event::record(event, self.device.stream) }
+                .map_err(|error| failed("cuEventRecord", error))
         };
         record(self.start)?;
         work()?;

@@ -22,40 +22,11 @@ pub const fn sm90_kv_rows(head_dim: u32) -> u32 {
     if head_dim == 256 { 64 } else { 128 }
 }
 
-/// Rows of queries, counting each head of a group as one, that one block of decode attention computes: the smaller tile where it holds all.
-pub const fn decode_rows(rows_of_a_sequence: usize) -> u32 {
-    if rows_of_a_sequence <= 16 { 16 } else { 64 }
-}
+/// Rows of a tile of decode attention, counting each head of a group as one: one decoded token of most models, or a draft that is verified.
+pub const DECODE_ROWS: [u32; 2] = [16, 64];
 
-/// Threads and shared memory of decode attention: `DecodeShape` in `attention_decode.cu`.
-const fn decode_block(head_dim: u32, cache: CacheFormat, rows: u32) -> BlockShape {
-    let teams = if head_dim <= 128 { 4 } else { 2 };
-    let team_warps = if rows == 64 && head_dim <= 128 { 2 } else { rows / 16 };
-    let stored_bytes = match cache {
-        CacheFormat::Model => 2,
-        CacheFormat::Fp8 => 1,
-    };
-    let stage_bytes = teams * 2 * 16 * head_dim * stored_bytes;
-    let stages = match 98_304 / stage_bytes {
-        0..=2 => 2,
-        3 => 3,
-        _ => 4,
-    };
-    let (ring_bytes, out_bytes) = (stages * stage_bytes, rows * (head_dim * 4 + 32));
-    let kv_bytes = if ring_bytes > out_bytes { ring_bytes } else { out_bytes };
-    BlockShape { threads: teams * team_warps * 32, shared_bytes: rows * head_dim * 2 + kv_bytes }
-}
-
-/// The most splits of a context.
-pub const MAX_DECODE_SPLITS: usize = 128;
-
-/// Threads of a block of the rotary kernel.
-const ROTARY_THREADS: u32 = 256;
-
-/// Heads that one block of the rotary kernel takes: a head's lanes hold 16 elements each and are a power of two.
-pub const fn rotary_heads(head_dim: u32) -> u32 {
-    ROTARY_THREADS / (head_dim / 16).next_power_of_two()
-}
+/// Splits of one context that decode attention combines at most.
+pub const DECODE_MOST_SPLITS: usize = 128;
 
 /// Blocks of decode attention that a multiprocessor holds.
 pub const DECODE_BLOCKS_PER_MULTIPROCESSOR: usize = 2;
@@ -69,14 +40,23 @@ pub const SKINNY_OUT_FEATURES: usize = 32;
 /// Input features that a split of the few-row product has at least.
 pub const SKINNY_MIN_DEPTH: usize = 1024;
 
-/// Floats that sampling `rows` rows works in.
-pub const fn sample_workspace_len(rows: usize, vocabulary: usize) -> usize {
-    rows * vocabulary
+/// Logits that one block of the sampling kernel reduces.
+pub const SAMPLE_CHUNK: usize = 4096;
+
+/// Heads of queries, keys and values that one block of the rotary kernel takes: a power of two of lanes share a head, 8 pairs each.
+pub const fn rotary_heads(head_dim: usize) -> usize {
+    let lanes = match head_dim / 2 / 8 {
+        ..=4 => 4,
+        5..=8 => 8,
+        9.. => 16,
+    };
+    256 / lanes
 }
 
-/// Blocks of kernels that compute each 16-byte vector of a row on its own.
-pub fn elementwise_grid(_kernel: Kernel, rows: usize, _cols: usize) -> [usize; 3] {
-    [rows, 1, 1]
+/// Blocks of the kernels that work on each element on its own: rows, and 4096 columns a block.
+pub fn elementwise_grid(rows: usize, cols: usize) -> [usize; 3] {
+    const COLUMNS: usize = 4096;
+    [rows, cols.div_ceil(COLUMNS), 1]
 }
 
 /// Head dimensions that attention and rotary kernels are compiled for.
@@ -100,7 +80,7 @@ pub enum CacheFormat {
 pub enum Kernel {
     AttentionPrefill { dtype: DType, head_dim: u32 },
     AttentionPrefillSm90 { dtype: DType, head_dim: u32 },
-    AttentionDecode { dtype: DType, head_dim: u32, cache: CacheFormat, rows: u32 },
+    AttentionDecode { dtype: DType, head_dim: u32, rows: u32, cache: CacheFormat },
     RotaryAppend { dtype: DType, head_dim: u32, cache: CacheFormat },
     RmsNorm(DType),
     SiluMul(DType),
@@ -129,11 +109,21 @@ impl Kernel {
                 all.push(Self::AttentionPrefill { dtype, head_dim });
                 all.push(Self::AttentionPrefillSm90 { dtype, head_dim });
                 for cache in [CacheFormat::Model, CacheFormat::Fp8] {
-                    all.extend([16, 64].map(|rows| Self::AttentionDecode { dtype, head_dim, cache, rows }));
+                    all.extend(DECODE_ROWS.map(|rows| Self::AttentionDecode {
+                        dtype,
+                        head_dim,
+                        rows,
+                        cache,
+                    }));
                     all.push(Self::RotaryAppend { dtype, head_dim, cache });
                 }
             }
-            all.extend([Self::RmsNorm(dtype), Self::SiluMul(dtype), Self::Embedding(dtype), Self::BiasAdd(dtype)]);
+            all.extend([
+                Self::RmsNorm(dtype),
+                Self::SiluMul(dtype),
+                Self::Embedding(dtype),
+                Self::BiasAdd(dtype),
+            ]);
             all.extend([Self::GatherRows(dtype), Self::LinearSkinny(dtype), Self::Sample(dtype)]);
         }
         all.push(Self::Sample(DType::F32));
@@ -154,9 +144,7 @@ impl Kernel {
             Self::RotaryAppend { .. } => "rotary",
             Self::RmsNorm(_) => "rms_norm",
             Self::SiluMul(_) => "silu_mul",
-            Self::Embedding(_) => "embedding",
-            Self::BiasAdd(_) => "bias_add",
-            Self::GatherRows(_) => "gather_rows",
+            Self::Embedding(_) | Self::BiasAdd(_) | Self::GatherRows(_) => "embedding",
             Self::LinearSkinny(_) => "linear_skinny",
             Self::Sample(_) => "sampling",
         }
@@ -169,17 +157,54 @@ impl Kernel {
                 threads: 128,
                 shared_bytes: (prefill_query_rows(head_dim) + 2 * PREFILL_KV_ROWS) * head_dim * 2,
             },
-            Self::AttentionPrefillSm90 { head_dim, .. } => BlockShape { threads: 384, shared_bytes: head_dim * 1024 },
-            Self::AttentionDecode { head_dim, cache, rows, .. } => decode_block(head_dim, cache, rows),
-            Self::RotaryAppend { .. } => BlockShape { threads: ROTARY_THREADS, shared_bytes: 0 },
-            Self::RmsNorm(_)
+            Self::AttentionPrefillSm90 { head_dim, .. } => sm90_block(head_dim),
+            Self::AttentionDecode { head_dim, rows, cache, .. } => decode_block(head_dim, rows, cache),
+            // A float a warp, for the sum of squares.
+            Self::RmsNorm(_) => BlockShape { threads: 512, shared_bytes: 512 / 32 * 4 },
+            // Eight warps' sums of 16 rows of padded features, and a flag.
+            Self::LinearSkinny(_) => {
+                BlockShape { threads: 256, shared_bytes: (8 * 16 * (SKINNY_OUT_FEATURES as u32 + 4) + 1) * 4 }
+            }
+            // Keys of 4096 candidates, a reduction's scratch, two messages.
+            Self::Sample(_) => BlockShape { threads: 512, shared_bytes: 4096 * 8 + 512 / 32 * 8 + 16 + 16 },
+            Self::RotaryAppend { .. }
             | Self::SiluMul(_)
             | Self::Embedding(_)
             | Self::BiasAdd(_)
-            | Self::GatherRows(_)
-            | Self::LinearSkinny(_)
-            | Self::Sample(_) => BlockShape { threads: 256, shared_bytes: 0 },
+            | Self::GatherRows(_) => BlockShape { threads: 256, shared_bytes: 0 },
         }
+    }
+}
+
+/// Queries and two stages of keys and values in planes of 128-byte lines, one item of work, and the barriers.
+const fn sm90_block(head_dim: u32) -> BlockShape {
+    const STAGES: u32 = 2;
+    const WORK_BYTES: u32 = 32;
+    const BARRIERS: u32 = 2 + 4 * STAGES;
+    let consumers = sm90_rows(head_dim) / 64;
+    let lines = head_dim.div_ceil(64) * (sm90_rows(head_dim) + 2 * STAGES * sm90_kv_rows(head_dim));
+    BlockShape { threads: (1 + consumers) * 128, shared_bytes: lines * 128 + WORK_BYTES + BARRIERS * 8 }
+}
+
+/// Queries, and stages of keys and values of each team of warps, whose place the teams' results take.
+const fn decode_block(head_dim: u32, rows: u32, cache: CacheFormat) -> BlockShape {
+    const TOKENS: u32 = 16;
+    let element_bytes = match cache {
+        CacheFormat::Model => 2,
+        CacheFormat::Fp8 => 1,
+    };
+    let teams = if head_dim <= 128 { 4 } else { 2 };
+    let row_tiles = if rows == 64 && head_dim <= 128 { 2 } else { 1 };
+    let stage_bytes = teams * 2 * TOKENS * head_dim * element_bytes;
+    let stages = match 98_304 / stage_bytes {
+        ..2 => 2,
+        stages @ 2..=4 => stages,
+        5.. => 4,
+    };
+    let (tiles, results) = (stages * stage_bytes, rows * (head_dim * 4 + 32));
+    BlockShape {
+        threads: teams * (rows / 16 / row_tiles) * 32,
+        shared_bytes: rows * head_dim * 2 + if tiles > results { tiles } else { results },
     }
 }
 
@@ -195,7 +220,7 @@ impl fmt::Display for Kernel {
             Self::AttentionPrefillSm90 { dtype, head_dim } => {
                 write!(f, "attention_prefill_sm90_{dtype}_{head_dim}")
             }
-            Self::AttentionDecode { dtype, head_dim, cache, rows } => {
+            Self::AttentionDecode { dtype, head_dim, rows, cache } => {
                 write!(f, "attention_decode_{dtype}_{head_dim}_rows{rows}{}", cache_suffix(cache))
             }
             Self::RotaryAppend { dtype, head_dim, cache } => {

@@ -127,7 +127,13 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Errors
     /// `Unsupported` for a kernel that is not in this build or not for this device, `Device`.
-    unsafe fn launch(&self, kernel: Kernel, block: BlockShape, grid: [u32; 3], params: ParamsRef<'_>) -> Result<()>;
+    unsafe fn launch(
+        &self,
+        kernel: Kernel,
+        block: BlockShape,
+        grid: [u32; 3],
+        params: ParamsRef<'_>,
+    ) -> Result<()>;
 
     /// Encodes a tensor map.
     ///

@@ -1,9 +1,8 @@
 //! How work is cut into blocks: tiles of query rows, splits of a context, splits of a product's depth. None of it depends on what else is in the batch.
 
-use super::geometry::MAX_DECODE_SPLITS;
 use super::params::AttentionTile;
 
-/// Tokens that one split has at least: below, combining the splits costs more than they save.
+/// Tokens that one split of a context has at least, a multiple of 16: below, combining the splits costs more than they save.
 const MIN_SPLIT_LEN: usize = 256;
 
 /// How much of the best occupancy is enough: more splits than needed cost memory traffic.
@@ -11,7 +10,10 @@ const ENOUGH: f64 = 0.85;
 
 /// Tiles of `query_rows` query rows over all sequences of `(query_len, kv_len)`, those that see most keys first, so that the last blocks to finish
 /// are the short ones.
-pub fn prefill_tiles(sequences: impl Iterator<Item = (usize, usize)>, query_rows: usize) -> Vec<AttentionTile> {
+pub fn prefill_tiles(
+    sequences: impl Iterator<Item = (usize, usize)>,
+    query_rows: usize,
+) -> Vec<AttentionTile> {
     let mut tiles = Vec::new();
     for (index, (query_len, kv_len)) in sequences.enumerate() {
         for first in (0..query_len).step_by(query_rows) {
@@ -24,40 +26,41 @@ pub fn prefill_tiles(sequences: impl Iterator<Item = (usize, usize)>, query_rows
     tiles.into_iter().map(|(_, tile)| tile).collect()
 }
 
-/// What splits of decode attention have to fill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SplitTarget {
-    /// Blocks that the device holds at a time.
-    pub resident_blocks: usize,
-    /// Blocks of one split: one a key/value head.
-    pub num_kv_heads: usize,
-    /// Tokens of a cache block, of which a split is a multiple.
-    pub block_size: usize,
+/// Tokens of a split of a context of `kv_len` tokens: [`MIN_SPLIT_LEN`] doubled until `max_splits` reach.
+pub fn decode_split_len(kv_len: usize, max_splits: usize) -> usize {
+    let mut len = MIN_SPLIT_LEN;
+    while kv_len > len * max_splits {
+        len *= 2;
+    }
+    len
 }
 
-/// Tokens a split of a context of `kv_len` tokens: the fewest splits whose waves of blocks fill the device to within 85 % of the best.
+/// The most splits that one context is cut into, for `blocks` blocks a split and `slots` blocks that the device holds at a time.
 ///
-/// Looks at the sequence alone, as if nothing else were in the batch, and at its length rounded up to a power of two: so a sequence is cut in the
-/// same places whatever else runs, and the sequences of a batch share few different lengths.
-pub fn decode_split_len(kv_len: usize, target: SplitTarget) -> usize {
-    let longest = kv_len.max(MIN_SPLIT_LEN).next_power_of_two();
-    let most = (longest / MIN_SPLIT_LEN).min(MAX_DECODE_SPLITS);
-    let splits = fewest_splits(target.num_kv_heads, target.resident_blocks, most);
-    longest.div_ceil(splits).next_multiple_of(target.block_size)
+/// Chosen as if one sequence were alone, so that a sequence is cut in the same places whatever else is in the batch. As a context is cut into more than
+/// half as many, the mean occupancy over those counts: the fewest splits within 85 % of the best.
+pub fn max_decode_splits(blocks: usize, slots: usize, most: usize) -> usize {
+    let mean = |splits: usize| {
+        let counts = splits / 2 + 1..=splits;
+        let number = counts.clone().count();
+        counts.map(|count| occupancy(blocks * count, slots)).sum::<f64>() / number as f64
+    };
+    fewest(most, mean)
 }
 
 /// Splits of the inner dimension of a product with `tiles` output tiles, each split being at least `min_depth` deep.
-pub fn linear_splits(tiles: usize, resident_blocks: usize, depth: usize, min_depth: usize) -> usize {
-    fewest_splits(tiles, resident_blocks, depth / min_depth)
+pub fn linear_splits(tiles: usize, slots: usize, depth: usize, min_depth: usize) -> usize {
+    fewest(depth / min_depth, |splits| occupancy(tiles * splits, slots))
 }
 
-/// The fewest splits, from 1 to `most`, with which `blocks · splits` blocks occupy `slots` to within [`ENOUGH`] of the best.
-fn fewest_splits(blocks: usize, slots: usize, most: usize) -> usize {
-    let occupancy = |splits: usize| {
-        let needed = blocks * splits;
-        needed as f64 / (needed.div_ceil(slots) * slots) as f64
-    };
-    let best = (1..=most.max(1)).map(occupancy).fold(0.0, f64::max);
+/// Share of the device's time that `blocks` equal blocks use, when it holds `slots` at a time.
+fn occupancy(blocks: usize, slots: usize) -> f64 {
+    blocks as f64 / (blocks.div_ceil(slots) * slots) as f64
+}
+
+/// The smallest number from 1 to `most` that reaches [`ENOUGH`] of the best.
+fn fewest(most: usize, occupancy: impl Fn(usize) -> f64) -> usize {
+    let best = (1..=most.max(1)).map(&occupancy).fold(0.0, f64::max);
     (1..=most).find(|&splits| occupancy(splits) >= ENOUGH * best).unwrap_or(1)
 }
 
@@ -74,19 +77,16 @@ mod tests {
 
     #[test]
     fn a_context_is_split_until_the_device_is_full_and_no_further() {
-        // An H200 with two blocks a multiprocessor.
-        let target = |num_kv_heads| SplitTarget { resident_blocks: 264, num_kv_heads, block_size: 64 };
-        for (kv_len, num_kv_heads, split_len) in
-            [(1, 8, 256), (4096, 8, 256), (8192, 8, 320), (16_384, 8, 576), (16_384, 40, 2752), (100_000, 8, 4544)]
-        {
-            assert_eq!(decode_split_len(kv_len, target(num_kv_heads)), split_len, "{kv_len}, {num_kv_heads}");
+        // An H200 with two blocks a multiprocessor, 8 and 40 key/value heads.
+        for (kv_heads, kv_len) in [(8, 8192), (8, 16_384), (8, 100_000), (40, 8192), (40, 16_384)] {
+            let max_splits = max_decode_splits(kv_heads, 264, 64);
+            let splits = kv_len.div_ceil(decode_split_len(kv_len, max_splits));
+            assert!(splits <= max_splits && 2 * splits > max_splits, "{kv_len}: {splits} of {max_splits}");
+            let used = occupancy(kv_heads * splits, 264);
+            assert!(used > 0.7, "{kv_heads} heads, {kv_len} tokens: {splits} splits use {used}");
         }
-    }
-
-    #[test]
-    fn lengths_of_one_power_of_two_are_cut_alike() {
-        let target = SplitTarget { resident_blocks: 264, num_kv_heads: 8, block_size: 64 };
-        assert_eq!(decode_split_len(8193, target), decode_split_len(16_384, target));
+        assert_eq!(decode_split_len(1, 64), MIN_SPLIT_LEN);
+        assert_eq!(max_decode_splits(1000, 264, 64), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A step's sequences on the device: row starts, lengths and block tables, checked on the host before kernels follow them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::buffer::{Buffer, Element, Stored};
@@ -64,7 +65,8 @@ impl DeviceSequences {
         let stride = sequences.iter().map(blocks).max().unwrap_or(0);
         let number = |value: usize| {
             i32::try_from(value).map_err(|_| {
-                Error::invalid_argument("a step's number on the device").with_expected(format_args!("at most {}", i32::MAX), value)
+                Error::invalid_argument("a step's number on the device")
+                    .with_expected(format_args!("at most {}", i32::MAX), value)
             })
         };
         let mut starts = vec![0];
@@ -76,10 +78,11 @@ impl DeviceSequences {
             let table = batch.block_table(sequence);
             let needed = blocks(sequence);
             if table.len() < needed {
-                return Err(Error::invalid_argument(format!("the block table of sequence {index}")).with_expected(
-                    format_args!("{needed} blocks of {} for {} tokens", self.block_size, sequence.kv_len),
-                    table.len(),
-                ));
+                return Err(Error::invalid_argument(format!("the block table of sequence {index}"))
+                    .with_expected(
+                        format_args!("{needed} blocks of {} for {} tokens", self.block_size, sequence.kv_len),
+                        table.len(),
+                    ));
             }
             for (to, &block) in tables[index * stride..].iter_mut().zip(&table[..needed]) {
                 *to = number(block as usize)?;
@@ -116,22 +119,27 @@ impl DeviceSequences {
         self.highest_block
     }
 
-    /// What kernels get for `count` sequences from `first` on; row numbers stay those of the batch.
-    pub(super) fn params(&self, first: usize, count: usize) -> Sequences {
-        let after = |buffer: &Buffer, elements: usize| buffer.vector().address + (elements * size_of::<i32>()) as u64;
+    /// What kernels get for some of them; row numbers stay those of the batch.
+    pub(super) fn params(&self, part: Range<usize>) -> Sequences {
+        let from =
+            |buffer: &Buffer, element: usize| buffer.vector().address + (element * size_of::<i32>()) as u64;
         Sequences {
-            query_starts: after(&self.query_starts, first),
-            kv_lens: after(&self.kv_lens, first),
-            block_tables: after(&self.block_tables, first * self.block_table_stride),
+            query_starts: from(&self.query_starts, part.start),
+            kv_lens: from(&self.kv_lens, part.start),
+            block_tables: from(&self.block_tables, part.start * self.block_table_stride),
             block_table_stride: self.block_table_stride as i64,
-            num_sequences: count as i32,
+            num_sequences: part.len() as i32,
             reserved: 0,
         }
     }
 }
 
 /// Writes `values`, into a larger buffer when they do not fit.
-pub(super) fn store<T: Stored>(launcher: &Arc<dyn Launcher>, buffer: &mut Buffer, values: &[T]) -> Result<()> {
+pub(super) fn store<T: Stored>(
+    launcher: &Arc<dyn Launcher>,
+    buffer: &mut Buffer,
+    values: &[T],
+) -> Result<()> {
     if buffer.len() < values.len() {
         *buffer = Buffer::new(launcher, T::ELEMENT, values.len().next_power_of_two())?;
     }

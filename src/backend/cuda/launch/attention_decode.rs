@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix};
 use super::super::check::Check;
-use super::super::geometry::{
-    DECODE_BLOCKS_PER_MULTIPROCESSOR, Kernel, MAX_DECODE_SPLITS, decode_rows,
-};
+use super::super::geometry::{DECODE_BLOCKS_PER_MULTIPROCESSOR, DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
 use super::super::launcher::Launcher;
 use super::super::params::AttentionDecodeParams;
-use super::super::schedule::{SplitTarget, decode_split_len};
+use super::super::schedule::{decode_split_len, max_decode_splits};
 use super::super::sequences::DeviceSequences;
 use super::attention_prefill::{check_heads, check_window};
 use super::cache::Cache;
@@ -80,7 +78,7 @@ impl DecodeWorkspace {
 
 /// `out = softmax(q · kᵀ · scale) · v`, causal, over each sequence's context.
 ///
-/// A sequence is cut by its own length, so one launch takes a run of sequences whose splits are equally long.
+/// A sequence is cut by its own length and the device, never by what else is in the batch; one launch takes a run of sequences that are cut alike.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
@@ -93,12 +91,13 @@ pub fn attention_decode(
     let dtype = half_type("attention_decode", "q", q.element)?;
     let lens = sequences.lens();
     let max_query_len = lens.iter().map(|&(query_len, _)| query_len).max().unwrap_or(0);
-    let rows_of_a_sequence = max_query_len * (heads.num_heads / heads.num_kv_heads.max(1));
-    let rows = decode_rows(rows_of_a_sequence);
-    let kernel = Kernel::AttentionDecode { dtype, head_dim: heads.head_dim as u32, cache: cache.format(), rows };
+    let query_rows = max_query_len * heads.num_heads / heads.num_kv_heads.max(1);
+    let rows = DECODE_ROWS.into_iter().find(|&rows| query_rows <= rows as usize).unwrap_or(DECODE_ROWS[1]);
+    let row_tiles = query_rows.div_ceil(rows as usize);
+    let kernel =
+        Kernel::AttentionDecode { dtype, head_dim: heads.head_dim as u32, rows, cache: cache.format() };
     let check = Check(kernel);
     check_heads(check, &heads, &cache)?;
-    let row_blocks = heads.num_kv_heads * rows_of_a_sequence.div_ceil(rows as usize);
     let element = Element::Float(dtype);
     check.matrix("q", &q, element, sequences.tokens(), heads.q_width())?;
     check.matrix("out", &out, element, sequences.tokens(), heads.q_width())?;
@@ -109,19 +108,19 @@ pub fn attention_decode(
     check.that(softmax_scale.is_finite(), "softmax_scale", "a finite number", softmax_scale)?;
     let window_len = check_window(check, window)?;
 
-    let target = SplitTarget {
-        resident_blocks: launcher.properties().multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR,
-        num_kv_heads: heads.num_kv_heads,
-        block_size: cache.block_size,
-    };
-    let split_len = |kv_len: usize| decode_split_len(kv_len, target);
+    let blocks = heads.num_kv_heads * row_tiles;
+    check.count("key/value heads and tiles of query rows", blocks, MOST_GRID_Y)?;
+    let slots = launcher.properties().multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR;
+    let max_splits = max_decode_splits(blocks, slots, DECODE_MOST_SPLITS);
+    let split_len = |kv_len| decode_split_len(kv_len, max_splits);
     let mut first = 0;
+    // Lengths of one power of two are cut alike, so the runs of a batch are few.
     for run in lens.chunk_by(|a, b| split_len(a.1) == split_len(b.1)) {
         let split_len = split_len(run[0].1);
         let longest = run.iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
         let num_splits = longest.div_ceil(split_len);
         let partial_rows = run.len() * heads.num_heads * num_splits * max_query_len;
-        workspace.reserve(partial_rows, heads.head_dim, run.len() * row_blocks)?;
+        workspace.reserve(partial_rows, heads.head_dim, run.len() * blocks)?;
         let params = AttentionDecodeParams {
             q: q.address,
             out: out.address,
@@ -129,18 +128,18 @@ pub fn attention_decode(
             partial_lse: workspace.partial_lse.vector().address,
             counters: workspace.counters.vector().address,
             cache: cache_params,
-            sequences: sequences.params(first, run.len()),
+            sequences: sequences.params(first..first + run.len()),
             q_stride: q.row_stride as i64,
             out_stride: out.row_stride as i64,
             num_heads: heads.num_heads as i32,
             max_query_len: max_query_len as i32,
-            num_splits: check.count("splits", num_splits, MAX_DECODE_SPLITS)?,
+            num_splits: num_splits as i32,
             split_len: split_len as i32,
             window: window_len,
             scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
         };
         // SAFETY: every view was checked against its buffer, the block tables against the cache, and the workspace has room for all splits.
-        unsafe { start(launcher, kernel, [num_splits, row_blocks, run.len()], &params)? };
+        unsafe { start(launcher, kernel, [num_splits, blocks, run.len()], &params)? };
         first += run.len();
     }
     Ok(())

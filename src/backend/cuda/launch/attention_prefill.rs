@@ -116,7 +116,12 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
     };
     let check = Check(kernel);
     check_heads(check, &heads, &cache)?;
-    check.that(cache.format() == CacheFormat::Model, "cache", "keys and values in the model's type", cache.keys.element)?;
+    check.that(
+        cache.format() == CacheFormat::Model,
+        "cache",
+        "keys and values in the model's type",
+        cache.keys.element,
+    )?;
     let element = Element::Float(dtype);
     check.matrix("q", &q, element, sequences.tokens(), heads.q_width())?;
     check.matrix("out", &out, element, sequences.tokens(), heads.q_width())?;
@@ -138,7 +143,7 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         out: out.address,
         tiles: tiles.tiles.vector().address,
         cache: cache_params,
-        sequences: sequences.params(0, sequences.lens().len()),
+        sequences: sequences.params(0..sequences.lens().len()),
         q_stride: q.row_stride as i64,
         out_stride: out.row_stride as i64,
         num_heads: heads.num_heads as i32,
@@ -174,7 +179,8 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         attention: params,
         tile_counter: tiles.counter.vector().address,
         // Heads side by side share what L2 holds.
-        heads_per_section: (properties.l2_bytes / (longest * head_bytes).max(1)).clamp(1, heads.num_kv_heads) as i32,
+        heads_per_section: (properties.l2_bytes / (longest * head_bytes).max(1)).clamp(1, heads.num_kv_heads)
+            as i32,
         reserved: 0,
     };
     let blocks = (properties.multiprocessors as usize).min(heads.num_kv_heads * tiles.len);

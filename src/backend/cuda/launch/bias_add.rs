@@ -27,5 +27,5 @@ pub fn bias_add(launcher: &dyn Launcher, rows: usize, values: &Matrix<'_>, bias:
         cols: check.count("cols", cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer.
-    unsafe { start(launcher, kernel, elementwise_grid(kernel, rows, cols), &params) }
+    unsafe { start(launcher, kernel, elementwise_grid(rows, cols), &params) }
 }

@@ -64,7 +64,9 @@ impl Cache<'_> {
             let head = row * self.block_size as u64;
             launcher.tensor_map(&TensorMapShape {
                 address: vector.address,
-                sizes: [self.head_dim, self.block_size, self.num_kv_heads, self.num_blocks()].map(|n| n as u64).into(),
+                sizes: [self.head_dim, self.block_size, self.num_kv_heads, self.num_blocks()]
+                    .map(|n| n as u64)
+                    .into(),
                 strides: vec![row, head, head * self.num_kv_heads as u64],
                 // 64 elements are the 128 bytes of one swizzled row.
                 tile: vec![64, (self.block_size as u32).min(sm90_kv_rows(self.head_dim as u32)), 1, 1],

@@ -14,7 +14,12 @@ use crate::error::Result;
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, such as a token outside the vocabulary, and the launcher's.
-pub fn embedding(launcher: &dyn Launcher, tokens: &Indices, table: &Matrix<'_>, out: &Matrix<'_>) -> Result<()> {
+pub fn embedding(
+    launcher: &dyn Launcher,
+    tokens: &Indices,
+    table: &Matrix<'_>,
+    out: &Matrix<'_>,
+) -> Result<()> {
     let dtype = half_type("embedding", "table", table.element)?;
     let kernel = Kernel::Embedding(dtype);
     let (check, element, rows, cols) = (Check(kernel), Element::Float(dtype), tokens.len(), table.cols);
@@ -32,5 +37,5 @@ pub fn embedding(launcher: &dyn Launcher, tokens: &Indices, table: &Matrix<'_>, 
         cols: check.count("cols", cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer, the tokens against the table.
-    unsafe { start(launcher, kernel, elementwise_grid(kernel, rows, cols), &params) }
+    unsafe { start(launcher, kernel, elementwise_grid(rows, cols), &params) }
 }

@@ -13,7 +13,12 @@ use crate::error::Result;
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, such as a row outside `input`, and the launcher's.
-pub fn gather_rows(launcher: &dyn Launcher, rows: &Indices, input: &Matrix<'_>, out: &Matrix<'_>) -> Result<()> {
+pub fn gather_rows(
+    launcher: &dyn Launcher,
+    rows: &Indices,
+    input: &Matrix<'_>,
+    out: &Matrix<'_>,
+) -> Result<()> {
     let dtype = half_type("gather_rows", "input", input.element)?;
     let kernel = Kernel::GatherRows(dtype);
     let (check, element, num_rows, cols) = (Check(kernel), Element::Float(dtype), rows.len(), input.cols);
@@ -31,5 +36,5 @@ pub fn gather_rows(launcher: &dyn Launcher, rows: &Indices, input: &Matrix<'_>, 
         cols: check.count("cols", cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer, the rows against the input.
-    unsafe { start(launcher, kernel, elementwise_grid(kernel, num_rows, cols), &params) }
+    unsafe { start(launcher, kernel, elementwise_grid(num_rows, cols), &params) }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix, Vector};
 use super::super::check::Check;
-use super::super::geometry::{Kernel, SKINNY_BLOCKS_PER_MULTIPROCESSOR, SKINNY_MIN_DEPTH, SKINNY_OUT_FEATURES};
+use super::super::geometry::{
+    Kernel, SKINNY_BLOCKS_PER_MULTIPROCESSOR, SKINNY_MIN_DEPTH, SKINNY_OUT_FEATURES,
+};
 use super::super::launcher::Launcher;
 use super::super::params::LinearSkinnyParams;
 use super::super::schedule::linear_splits;

@@ -13,6 +13,8 @@ mod rms_norm;
 mod rotary_append;
 mod sample;
 mod silu_mul;
+#[cfg(test)]
+mod tests;
 
 pub use attention_decode::{AttentionDecode, DecodeWorkspace, MAX_DECODE_ROWS, attention_decode};
 pub use attention_prefill::{AttentionPrefill, PrefillKernel, PrefillTiles, attention_prefill};
@@ -52,7 +54,12 @@ fn half_type(operation: &str, argument: &str, element: Element) -> Result<DType>
 ///
 /// # Safety
 /// All that the kernel reaches through `params` lies in live memory of `launcher`.
-unsafe fn start<P: Params>(launcher: &dyn Launcher, kernel: Kernel, grid: [usize; 3], params: &P) -> Result<()> {
+unsafe fn start<P: Params>(
+    launcher: &dyn Launcher,
+    kernel: Kernel,
+    grid: [usize; 3],
+    params: &P,
+) -> Result<()> {
     let grid = grid.map(|blocks| blocks as u32);
     // SAFETY: by this function's contract.
     unsafe { launcher.launch(kernel, kernel.block(), grid, ParamsRef::new(params)) }

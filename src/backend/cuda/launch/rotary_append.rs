@@ -15,7 +15,7 @@ use crate::error::Result;
 /// What the kernel reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub struct RotaryAppend<'a> {
-    /// `[tokens, (num_heads + 2 · num_kv_heads) · head_dim]`; queries are rotated in place.
+    /// `[tokens, (num_heads + 2 · num_kv_heads) · head_dim]`, queries rotated in place; keys are rotated on their way into the cache.
     pub qkv: Matrix<'a>,
     /// `[tokens, head_dim / 2]` f32, any attention factor multiplied in.
     pub cos: Matrix<'a>,
@@ -42,7 +42,7 @@ pub struct QkNormWeights<'a> {
     pub eps: f32,
 }
 
-/// Normalises (when asked) and rotates the queries of `qkv` in place, and keys on their way into the cache; appends values.
+/// Normalises (when asked) and rotates queries in place and keys on their way into the cache, and appends values.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, and the launcher's.
@@ -56,7 +56,12 @@ pub fn rotary_append(launcher: &dyn Launcher, arguments: &RotaryAppend<'_>) -> R
     check.matrix("qkv", &qkv, element, tokens, heads.qkv_width())?;
     for (argument, angles) in [("cos", &cos), ("sin", &sin)] {
         check.matrix(argument, angles, float, tokens, heads.head_dim / 2)?;
-        check.that(angles.row_stride == heads.head_dim / 2, argument, "rows side by side", angles.row_stride)?;
+        check.that(
+            angles.row_stride == heads.head_dim / 2,
+            argument,
+            "rows side by side",
+            angles.row_stride,
+        )?;
     }
     if let Some(norm) = &norm {
         check.vector("q_norm", &norm.q, element, heads.head_dim)?;
@@ -80,7 +85,7 @@ pub fn rotary_append(launcher: &dyn Launcher, arguments: &RotaryAppend<'_>) -> R
         norm_eps: norm.map_or(0.0, |norm| norm.eps),
         reserved: 0,
     };
-    let blocks = (heads.num_heads + 2 * heads.num_kv_heads).div_ceil(rotary_heads(heads.head_dim as u32) as usize);
+    let head_blocks = (heads.num_heads + 2 * heads.num_kv_heads).div_ceil(rotary_heads(heads.head_dim));
     // SAFETY: every view was checked against its buffer, the slots against the cache.
-    unsafe { start(launcher, kernel, [tokens, blocks, 1], &params) }
+    unsafe { start(launcher, kernel, [tokens, head_blocks, 1], &params) }
 }

@@ -28,5 +28,5 @@ pub fn silu_mul(launcher: &dyn Launcher, rows: usize, gate_up: &Matrix<'_>, out:
         cols: check.count("cols", cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer.
-    unsafe { start(launcher, kernel, elementwise_grid(kernel, rows, cols), &params) }
+    unsafe { start(launcher, kernel, elementwise_grid(rows, cols), &params) }
 }
