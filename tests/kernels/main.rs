@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod attention_decode;
 mod attention_prefill;
 mod attention_prefill_sm90;
 mod compile;
@@ -17,3 +18,4 @@ mod launch;
 mod mutations;
 mod numerics;
 mod params;
+mod rotary;
