@@ -76,23 +76,24 @@ struct AttentionPrefillSm90Params {
     int32_t reserved;
 };
 
-// attention_decode_{bf16,f16}_{64,96,128,256}[_fp8]: grid (num_splits, num_kv_heads, num_sequences).
+// attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8]: grid (num_splits, num_kv_heads · row tiles, num_sequences).
 //
-// Splits are runs of split_len tokens of one sequence, whatever else is in the batch, and are combined in ascending order by the block that finishes last.
+// The query rows · group rows of a KV head are computed in tiles of 16 or 64. Splits are runs of split_len tokens of one sequence, whatever else is in the
+// batch, and are combined in ascending order by the block that finishes last. What a window or the length leaves without work returns at once.
 struct AttentionDecodeParams {
     const void *q;  // [tokens, num_heads, head_dim], rows q_stride apart
     void *out;      // [tokens, num_heads, head_dim], rows out_stride apart
-    float *partial_out;  // [num_sequences, num_kv_heads, num_splits, query rows · group, head_dim]
-    float *partial_lse;  // [num_sequences, num_kv_heads, num_splits, query rows · group]; base-2 logarithms
-    int32_t *counters;   // [num_sequences, num_kv_heads], zero before and after
+    float *partial_out;  // [num_sequences, num_kv_heads, num_splits, max_query_len · group, head_dim]
+    float *partial_lse;  // [num_sequences, num_kv_heads, num_splits, max_query_len · group]; base-2 logarithms
+    int32_t *counters;   // [num_sequences, num_kv_heads, row tiles], zero before and after
     KvCache cache;
     Sequences sequences;
     int64_t q_stride;
     int64_t out_stride;
     int32_t num_heads;
-    int32_t max_query_len;  // rows of the partial buffers per sequence
-    int32_t num_splits;     // of the longest context
-    int32_t split_len;      // tokens, a multiple of the block size
+    int32_t max_query_len;  // query rows of the partial buffers per sequence
+    int32_t num_splits;     // of the longest context, 128 at most
+    int32_t split_len;      // tokens, a multiple of 16
     int32_t window;
     float scale_log2e;
 };
