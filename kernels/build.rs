@@ -97,12 +97,14 @@ fn compile_all(nvcc: &Nvcc, architectures: &[&str], out_dir: &Path) -> Result<St
         let path = entry.map_err(|error| format!("{SOURCES}: {error}"))?.path();
         let kind = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
         match kind {
-            "cu" => kernels.push(path),
-            "cuh" | "h" => headers.push(path),
-            _ => {}
+            "cu" => kernels.push(path.clone()),
+            "cuh" | "h" => headers.push(path.clone()),
+            _ => continue,
         }
+        println!("cargo:rerun-if-changed={}", path.display());
     }
-    println!("cargo:rerun-if-changed={SOURCES}");
+    // Names every kernel file, so it changes when one comes or goes.
+    println!("cargo:rerun-if-changed=src/backend/cuda/geometry.rs");
     kernels.sort();
     headers.sort();
     let read = |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));

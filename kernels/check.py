@@ -4,6 +4,7 @@
 Usage: CUDA_HOME=$(kernels/install_nvcc.sh) kernels/check.py [--arch sm_80] [kernel.cu ...]
 """
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -62,14 +63,17 @@ def main():
     parser.add_argument("kernels", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()
     print(f"{'kernel':40} {'arch':7} {'registers':>9} {'static shared':>13} {'spilled':>7}")
+    jobs = [
+        (source, arch)
+        for source in arguments.kernels or sorted(KERNELS.glob("*.cu"))
+        for arch in arguments.arch or ARCHITECTURES
+        if "sm90" not in source.name or arch == "sm_90a"
+    ]
     faults = []
-    for source in arguments.kernels or sorted(KERNELS.glob("*.cu")):
-        for arch in arguments.arch or ARCHITECTURES:
-            if "sm90" in source.name and arch != "sm_90a":
-                continue
-            rows, found = demand(source, arch)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
+        for rows, found in workers.map(lambda job: demand(*job), jobs):
             for name, arch, registers, shared, spills in sorted(rows):
-                print(f"{name:40} {arch:7} {registers:9} {shared:13} {spills:7}")
+                print(f"{name:40} {arch:7} {registers:9} {shared:13} {spills:7}", flush=True)
             faults += found
     for fault in faults:
         print(f"FAILED {fault}", file=sys.stderr)

@@ -14,6 +14,7 @@
 #include <shared_mutex>
 
 #include "fiber.h"
+#include "warpgroup.h"
 
 #ifndef SIMT_FIBER_UCONTEXT
 asm(R"(
@@ -92,7 +93,13 @@ void lane_main() {
         if (warp.parked >> i & 1 && warp.arrivals[i].mask & bit)
             fail("returned from the kernel while lane %d waits for it in %s", i, warp.arrivals[i].name);
     }
-    if (!lane.open_copies.empty() || !lane.copy_groups.empty() || !lane.open_stores.empty() || !lane.store_groups.empty()) fail("returned with copies under way that nobody waited for");
+    if (!lane.open_copies.empty() || !lane.copy_groups.empty() || !lane.open_stores.empty() || !lane.store_groups.empty())
+        fail("returned with copies under way that nobody waited for");
+    const size_t group = warp.index / 4;
+    if (group < block.warpgroups.size() && block.warpgroups[group]) {
+        const WarpgroupState &state = *block.warpgroups[group];
+        if (!state.open.empty() || !state.groups.empty()) fail("returned with warpgroup products under way that nobody waited for");
+    }
     warp.ready &= ~bit;
     warp.done |= bit;
     leave(true);
@@ -206,6 +213,13 @@ void Block::run() {
             finished &= warp.done == warp.all;
         }
         if (ready.empty()) {
+            char text[256];
+            snprintf(text, sizeof text, "%s, block (%u, %u, %u): ", kernel, index[0], index[1], index[2]);
+            if (finished && !engine.empty()) {
+                error = text + std::string("ended while the copy engine was still writing its shared memory");
+                failed = true;
+                break;
+            }
             if (!engine.empty()) {
                 std::swap(engine[random() % engine.size()], engine.back());
                 auto copy = std::move(engine.back());
@@ -215,11 +229,6 @@ void Block::run() {
                 continue;
             }
             if (finished) break;
-            running = nullptr;
-            for (Lane &lane : lanes)
-                if (!(lane.warp->done >> (lane.thread % 32) & 1)) { running = &lane; break; }
-            char text[256];
-            snprintf(text, sizeof text, "%s, block (%u, %u, %u): ", kernel, index[0], index[1], index[2]);
             error = text + std::string("deadlock: ") + where_lanes_wait(*this);
             failed = true;
             break;

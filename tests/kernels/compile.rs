@@ -44,25 +44,41 @@ fn headers_hash() -> u64 {
     hash(&files.iter().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>())
 }
 
+/// The shared library of `objects`.
+pub fn link(objects: &[PathBuf]) -> Result<PathBuf, String> {
+    let library = scratch().join(format!("libkernels_{:016x}.so", hash(&objects)));
+    if !library.exists() {
+        let partial = partial(&library);
+        run(compiler()
+            .args(["-shared", "-pthread"])
+            .args(extra_flags())
+            .arg("-o")
+            .arg(&partial)
+            .args(objects))?;
+        fs::rename(partial, &library).unwrap();
+    }
+    Ok(library)
+}
+
 /// A name of this process and thread, so that test processes that build the same file do not see each other's halves.
-pub fn partial(path: &Path) -> PathBuf {
+fn partial(path: &Path) -> PathBuf {
     path.with_extension(format!("{}-{:x}", std::process::id(), hash(&thread::current().id())))
 }
 
 /// The system's C++ compiler, or `CXX`.
-pub fn compiler() -> Command {
+fn compiler() -> Command {
     Command::new(env::var_os("CXX").unwrap_or_else(|| "c++".into()))
 }
 
 /// Objects of `sources`, compiled by as many processes as there are processors.
-pub fn compile_all(sources: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+pub fn compile_all(sources: &[PathBuf], flags: &[&str]) -> Result<Vec<PathBuf>, String> {
     let headers = headers_hash();
     let next = AtomicUsize::new(0);
     let work = || {
         let indices = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
         let indices = indices.take_while(|&index| index < sources.len());
         indices
-            .map(|index| Ok((index, compile(&sources[index], headers)?)))
+            .map(|index| Ok((index, compile(&sources[index], headers, flags)?)))
             .collect::<Result<Vec<_>, String>>()
     };
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -76,15 +92,15 @@ pub fn compile_all(sources: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 }
 
 /// What `SWEBENCH_KERNEL_CXXFLAGS` adds: CI compiles with the undefined-behaviour and address sanitizers.
-pub fn extra_flags() -> Vec<String> {
+fn extra_flags() -> Vec<String> {
     let flags = env::var("SWEBENCH_KERNEL_CXXFLAGS").unwrap_or_default();
     flags.split_whitespace().map(Into::into).collect()
 }
 
 /// An unchanged source gives the same object, so that a second run of the tests compiles nothing.
-fn compile(source: &Path, headers: u64) -> Result<PathBuf, String> {
+fn compile(source: &Path, headers: u64, more: &[&str]) -> Result<PathBuf, String> {
     let extra = extra_flags();
-    let key = hash(&(fs::read(source).unwrap(), headers, &extra, env::var_os("CXX")));
+    let key = hash(&(fs::read(source).unwrap(), headers, &extra, more, env::var_os("CXX")));
     let stem = source.file_stem().unwrap().to_str().unwrap();
     let object = scratch().join(format!("{stem}-{key:016x}.o"));
     if !object.exists() {
@@ -102,7 +118,7 @@ fn compile(source: &Path, headers: u64) -> Result<PathBuf, String> {
             "-ffp-contract=off",
         ];
         let mut command = compiler();
-        command.args(flags).args(extra).args(["-x", "c++", "-c"]).arg(source);
+        command.args(flags).args(extra).args(more).args(["-x", "c++", "-c"]).arg(source);
         run(command.arg("-I").arg(folder()).arg("-o").arg(&partial))?;
         fs::rename(partial, &object).unwrap();
     }
@@ -110,7 +126,7 @@ fn compile(source: &Path, headers: u64) -> Result<PathBuf, String> {
 }
 
 /// Runs a compiler; errors are what it prints.
-pub fn run(command: &mut Command) -> Result<(), String> {
+fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }

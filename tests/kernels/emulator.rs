@@ -14,7 +14,7 @@ use swebench_infer::backend::cuda::{CudaDevice, Kernel, Launcher, ParamsRef, Pro
 use swebench_infer::error::{Error, ErrorKind};
 
 pub use crate::compile::folder;
-use crate::compile::{compile_all, compiler, extra_flags, hash, kernel_files, partial, run, scratch};
+use crate::compile::{compile_all, hash, kernel_files, link, scratch};
 
 /// Kernels where they run: on the emulated multiprocessor or, for the repository's own when [`DEVICE_VARIABLE`] names one, on a device.
 pub struct Library {
@@ -73,15 +73,20 @@ impl Library {
         static KERNELS: OnceLock<Library> = OnceLock::new();
         KERNELS.get_or_init(|| match env::var(DEVICE_VARIABLE) {
             Ok(name) => Self::on_device(&name),
-            Err(_) => Self::build(&kernel_files()).unwrap(),
+            Err(_) => Self::build(&kernel_files(), &[]).unwrap(),
         })
     }
 
     /// Compiles `source` as a kernel file; errors are the compiler's.
     pub fn from_source(source: &str) -> Result<Self, String> {
+        Self::with_flags(source, &[])
+    }
+
+    /// The same with flags for the kernel and for the emulation.
+    pub fn with_flags(source: &str, flags: &[&str]) -> Result<Self, String> {
         let path = scratch().join(format!("{:016x}.cu", hash(&source)));
         fs::write(&path, source).unwrap();
-        Self::build(&[path])
+        Self::build(&[path], flags)
     }
 
     fn on_device(name: &str) -> Self {
@@ -93,25 +98,10 @@ impl Library {
         Self { launcher: device, emulation: None }
     }
 
-    fn build(kernels: &[PathBuf]) -> Result<Self, String> {
-        static HOST: OnceLock<Vec<PathBuf>> = OnceLock::new();
-        let host = HOST.get_or_init(|| {
-            let files = ["machine.cpp", "launch.cpp", "hopper.cpp"];
-            compile_all(&files.map(|file| folder().join("host").join(file))).unwrap()
-        });
-        let mut objects = host.clone();
-        objects.extend(compile_all(kernels)?);
-        let library = scratch().join(format!("libkernels_{:016x}.so", hash(&objects)));
-        if !library.exists() {
-            let partial = partial(&library);
-            run(compiler()
-                .args(["-shared", "-pthread"])
-                .args(extra_flags())
-                .arg("-o")
-                .arg(&partial)
-                .args(&objects))?;
-            fs::rename(partial, &library).unwrap();
-        }
+    fn build(kernels: &[PathBuf], flags: &[&str]) -> Result<Self, String> {
+        let host = ["machine.cpp", "launch.cpp", "hopper.cpp"].map(|file| folder().join("host").join(file));
+        let objects = compile_all(&[&host[..], kernels].concat(), flags)?;
+        let library = link(&objects)?;
         // SAFETY: the library was compiled above from this repository; its constructors only register kernels.
         let library = unsafe { libloading::Library::new(library) }.unwrap();
         let emulation = Arc::new(Emulation { library, order: Mutex::new((0, false)) });
@@ -353,7 +343,7 @@ impl<T: Copy> Buffer<'_, T> {
 
     /// What kernels left in it.
     pub fn to_vec(&self) -> Vec<T> {
-        let mut values = Vec::with_capacity(self.len);
+        let mut values: Vec<T> = Vec::with_capacity(self.len);
         let bytes: *mut u8 = values.as_mut_ptr().cast();
         // SAFETY: the vector has room for `len` plain numbers, and all are written.
         unsafe {

@@ -9,12 +9,26 @@ use swebench_infer::backend::cuda::launch::{
 use swebench_infer::backend::cuda::{Buffer, DeviceSequences, Kernel, Launcher};
 use swebench_infer::backend::{Batch, BatchEntry, HeadLayout, LogitsRows};
 
+use crate::compile::kernel_files;
 use crate::emulator::Library;
 use crate::numerics::{RUNS, Random, check_error};
 
 #[test]
 fn blocks_are_launched_as_they_were_compiled() {
-    for entry in Library::kernels().entries() {
+    let entries = Library::kernels().entries();
+    // Loading an image on a device asks for every entry that its file should have.
+    for path in kernel_files() {
+        let file = path.file_stem().unwrap().to_str().unwrap();
+        let kernels: Vec<_> = Kernel::all().into_iter().filter(|kernel| kernel.file() == file).collect();
+        assert!(!kernels.is_empty(), "{file}.cu: no kernel of it in src/backend/cuda/geometry.rs");
+        for kernel in kernels {
+            assert!(
+                entries.iter().any(|entry| entry.name() == kernel.to_string()),
+                "{file}.cu has no {kernel}"
+            );
+        }
+    }
+    for entry in entries {
         let kernel = Kernel::named(entry.name());
         let kernel =
             kernel.unwrap_or_else(|| panic!("{}: not in src/backend/cuda/geometry.rs", entry.name()));

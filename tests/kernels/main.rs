@@ -1,13 +1,15 @@
 //! The CUDA kernels on the CPU, compiled against `kernels/host` and compared with f64 oracles; on a device when `SWEBENCH_KERNEL_DEVICE` names one.
 //!
 //! `compile` builds, `emulator` launches, `params` holds the structs to `params.h` and `geometry` the launches to the entries, one module a kernel family
-//! holds it to its oracle, and `mutations` checks that the emulation notices what would be a bug on a device.
+//! holds it to its oracle, `emulation` exercises what no kernel uses yet, and `mutations` checks that it notices what would be a bug on a
+//! device.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod attention_prefill;
 mod attention_prefill_sm90;
 mod compile;
+mod emulation;
 mod emulator;
 mod geometry;
 mod hopper;

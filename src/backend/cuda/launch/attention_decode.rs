@@ -7,7 +7,7 @@ use super::super::check::Check;
 use super::super::geometry::{DECODE_BLOCKS_PER_MULTIPROCESSOR, DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
 use super::super::launcher::Launcher;
 use super::super::params::AttentionDecodeParams;
-use super::super::schedule::{MIN_SPLIT_LEN, decode_split_len, max_decode_splits};
+use super::super::schedule::{decode_split_len, max_decode_splits};
 use super::super::sequences::DeviceSequences;
 use super::attention_prefill::{check_heads, check_window};
 use super::cache::Cache;
