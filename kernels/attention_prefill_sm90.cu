@@ -178,12 +178,13 @@ template <int HeadDim> struct Turns {
 template <typename T, int HeadDim>
 SIMT_DEVICE void score_keys(float (&scores)[Shape<HeadDim>::kKvRows / 2], uint32_t queries, uint32_t keys) {
     using S = Shape<HeadDim>;
+    const uint64_t a = wgmma_descriptor(queries), b = wgmma_descriptor(keys);
     wgmma_hold(scores);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < HeadDim / 16; ++k)
-        wgmma_shared<T, S::kKvRows, false>(scores, wgmma_descriptor(queries + k / 4 * S::kQueryPlane + k % 4 * 32),
-                                           wgmma_descriptor(keys + k / 4 * S::kKvPlane + k % 4 * 32), k > 0);
+        wgmma_shared<T, S::kKvRows, false>(scores, wgmma_advance(a, k / 4 * S::kQueryPlane + k % 4 * 32),
+                                           wgmma_advance(b, k / 4 * S::kKvPlane + k % 4 * 32), k > 0);
     wgmma_commit();
 }
 
@@ -191,17 +192,18 @@ SIMT_DEVICE void score_keys(float (&scores)[Shape<HeadDim>::kKvRows / 2], uint32
 template <typename T, int HeadDim>
 SIMT_DEVICE void add_values(float (&out)[HeadDim / 2], uint32_t (&weights)[Shape<HeadDim>::kKvRows / 16][4], uint32_t values) {
     using S = Shape<HeadDim>;
+    const uint64_t b = wgmma_descriptor(values, 8 * kLineBytes, S::kKvPlane);
     wgmma_hold(out);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < S::kKvRows / 16; ++k) {
-        const uint32_t rows = values + k * 16 * kLineBytes;
+        const uint64_t rows = wgmma_advance(b, k * 16 * kLineBytes);
         if constexpr (HeadDim % kAtomColumns == 0) {
-            wgmma_registers<T, HeadDim, true>(out, weights[k], wgmma_descriptor(rows, 8 * kLineBytes, S::kKvPlane), true);
+            wgmma_registers<T, HeadDim, true>(out, weights[k], rows, true);
         } else {
             static_assert(HeadDim == kAtomColumns + 32, "whole planes and half a plane");
-            wgmma_registers<T, 64, true>(reinterpret_cast<float(&)[32]>(out), weights[k], wgmma_descriptor(rows, 8 * kLineBytes, S::kKvPlane), true);
-            wgmma_registers<T, 32, true>(reinterpret_cast<float(&)[16]>(out[32]), weights[k], wgmma_descriptor(rows + S::kKvPlane), true);
+            wgmma_registers<T, 64, true>(reinterpret_cast<float(&)[32]>(out), weights[k], rows, true);
+            wgmma_registers<T, 32, true>(reinterpret_cast<float(&)[16]>(out[32]), weights[k], wgmma_advance(rows, S::kKvPlane), true);
         }
     }
     wgmma_commit();

@@ -18,8 +18,8 @@ ARCHITECTURES = {
     "sm_80": ["-gencode=arch=compute_80,code=sm_80"],
     "sm_90a": ["-gencode=arch=compute_90a,code=sm_90a"],
 }
-# What ptxas says when it gives up overlapping wgmma with anything else.
-SERIALISED = re.compile(r"C75(1[0-9])|wgmma.*serializ", re.IGNORECASE)
+# What ptxas says when it gives up overlapping wgmma with anything else, or moving registers between warpgroups.
+GIVEN_UP = re.compile(r"C75(1[0-9])|wgmma.*serializ|setmaxnreg.*ignored", re.IGNORECASE)
 # What makes a kernel a Hopper kernel: warpgroup products and the tensor memory accelerator.
 HOPPER_INSTRUCTIONS = ("HGMMA", "UTMALDG")
 
@@ -49,7 +49,7 @@ def demand(source, arch):
             rows.append((name, arch, registers, int(shared[1]) if shared else 0, spills))
             if spills:
                 faults.append(f"{name} for {arch}: spills {spills} bytes")
-        faults += [f"{source.name}: {line.strip()}" for line in result.stderr.splitlines() if SERIALISED.search(line)]
+        faults += [f"{source.name}: {line.strip()}" for line in result.stderr.splitlines() if GIVEN_UP.search(line)]
         if "sm90" in source.name:
             code = subprocess.run([tool("cuobjdump"), "-sass", image], capture_output=True, text=True, check=True,
                                   env={**os.environ, "PATH": f"{pathlib.Path(tool('nvdisasm')).parent}:{os.environ['PATH']}"}).stdout

@@ -41,6 +41,9 @@ SIMT_DEVICE uint64_t wgmma_descriptor(uint32_t address, uint32_t group_bytes = 1
            kSwizzle128 << 62;
 }
 
+// The same matrix `bytes` further on: shared memory ends before the address's 14 bits of 16 bytes do.
+SIMT_DEVICE uint64_t wgmma_advance(uint64_t descriptor, uint32_t bytes) { return descriptor + (bytes >> 4); }
+
 // Offset in a 128-byte-swizzled tile: 16-byte column c of a row lies at column c xor row % 8. The copy engine writes so, wgmma reads so.
 SIMT_DEVICE uint32_t swizzle_128(uint32_t row, uint32_t column_16) { return row * 128 + ((column_16 ^ row % 8) << 4); }
 
