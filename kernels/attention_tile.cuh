@@ -33,10 +33,11 @@ template <int HeadDim> SIMT_DEVICE int64_t token_offset(const KvHead &kv, int to
 }
 
 // Byte offset of 16-byte column `column` of a row in a tile of rows of HeadDim 16-bit elements, arranged so that eight rows of one column lie in all
-// banks: rows of whole 128-byte lines exchange columns by row % 8; rows of 192 bytes start in alternating half lines and exchange within those.
+// banks: rows of whole 128-byte lines exchange columns by row % 8; rows of an odd number of half lines start in alternating halves and exchange within
+// those; rows of an odd number of quarters (96 FP8 elements) start in all four and exchange pairs.
 template <int HeadDim> SIMT_DEVICE uint32_t tile_offset(int row, int column) {
-    static_assert(HeadDim % 64 == 0 || HeadDim == 96, "head_dim without a bank-conflict-free arrangement");
-    const int exchanged = HeadDim % 64 == 0 ? column ^ (row & 7) : column ^ (row >> 1 & 3);
+    static_assert(HeadDim % 16 == 0, "head_dim without a bank-conflict-free arrangement");
+    const int exchanged = column ^ (HeadDim % 64 == 0 ? row & 7 : HeadDim % 32 == 0 ? row >> 1 & 3 : row >> 2 & 1);
     return (row * (HeadDim / 8) + exchanged) * 16;
 }
 

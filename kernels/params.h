@@ -98,7 +98,8 @@ struct AttentionDecodeParams {
     float scale_log2e;
 };
 
-// rotary_append_{bf16,f16}_{64,96,128,256}[_fp8]: normalises (when weights are given), rotates q and k in place, appends k and v; grid (tokens).
+// rotary_append_{bf16,f16}_{64,96,128,256}[_fp8]: normalises (when weights are given) and rotates q in place and k on its way into the
+// cache, appends v; grid (tokens, blocks of heads of q, k and v). Keys of qkv stay as they are: attention reads the cache.
 struct RotaryAppendParams {
     void *qkv;           // [tokens, (num_heads + 2 · num_kv_heads) · head_dim], rows qkv_stride apart
     const float *cos;    // [tokens, head_dim / 2], any attention factor multiplied in

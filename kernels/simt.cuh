@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "params.h"
 
@@ -209,6 +210,19 @@ template <> SIMT_DEVICE F32x2 unpack2<Half>(uint32_t packed) {
     F32x2 values;
     asm("{ .reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }" : "=f"(values.x), "=f"(values.y) : "r"(packed));
     return values;
+}
+
+// Products of pairs, subnormal ones too.
+template <typename T> SIMT_DEVICE uint32_t multiply2(uint32_t a, uint32_t b);
+template <> SIMT_DEVICE uint32_t multiply2<Bf16>(uint32_t a, uint32_t b) {
+    uint32_t product;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(0x80008000u));  // plus -0
+    return product;
+}
+template <> SIMT_DEVICE uint32_t multiply2<Half>(uint32_t a, uint32_t b) {
+    uint32_t product;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+    return product;
 }
 
 #if __CUDA_ARCH__ >= 890

@@ -62,6 +62,13 @@ SIMT_DEVICE E4m3 e4m3_from_float_bits(float value) {
     }
     return {static_cast<uint8_t>(sign | rounded)};
 }
+// Elements 0 and 2, 1 and 3 of four, exactly, as T: the bits in their place, then the exponent's bias by a product. NaN reads as 480.
+template <typename T> SIMT_DEVICE void unpack4_e4m3(uint32_t packed, uint32_t &even, uint32_t &odd) {
+    constexpr bool kBf16 = std::is_same_v<T, Bf16>;
+    constexpr uint32_t kMagnitude = kBf16 ? 0x07f007f0 : 0x3f803f80, kBias = kBf16 ? 0x7b807b80 /* 2^120 */ : 0x5c005c00 /* 2^8 */;
+    even = multiply2<T>((packed << 8 & 0x80008000) | (packed << (kBf16 ? 4 : 7) & kMagnitude), kBias);
+    odd = multiply2<T>((packed & 0x80008000) | (packed >> (kBf16 ? 4 : 1) & kMagnitude), kBias);
+}
 // Two values as f16: the format's exponent range lies inside f16's, so shifting and scaling by 2^8 is exact. NaN reads as 480.
 SIMT_DEVICE F32x2 e4m3_to_float_bits(uint32_t packed) {
     uint32_t half2 = (packed & 0x80) << 8 | (packed & 0x7f) << 7 | (packed & 0x8000) << 16 | (packed & 0x7f00) << 15;

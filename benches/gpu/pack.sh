@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Builds the kernels' tests and benchmarks and packs them, stripped, with what runs them: gpu.tar.gz needs no Rust and no compiler where it is unpacked.
-# Usage: CUDA_HOME=$(kernels/install_nvcc.sh) benches/gpu/pack.sh [OUTPUT]
+# Usage: CUDA_HOME=$(kernels/install_nvcc.sh) benches/gpu/pack.sh [OUTPUT]; PROFILE=dev packs what `cargo test` has built, for a trial.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 output=${1:-target/gpu.tar.gz}
+profile=${PROFILE:-release}
 limit=$((60 * 1024 * 1024))
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/gpu"
 build() {
-  cargo "$@" --release --locked --no-run --message-format=json | python3 -c '
+  cargo "$@" --profile "$profile" --locked --no-run --message-format=json | python3 -c '
 import json, sys
 print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])'
 }

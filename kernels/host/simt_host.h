@@ -243,6 +243,11 @@ template <typename T> F32x2 unpack2(uint32_t packed) {
     return {host::decode<T>(static_cast<uint16_t>(packed)), host::decode<T>(static_cast<uint16_t>(packed >> 16))};
 }
 
+template <typename T> uint32_t multiply2(uint32_t a, uint32_t b) {
+    const F32x2 x = unpack2<T>(a), y = unpack2<T>(b);
+    return pack2<T>(x.x * y.x, x.y * y.y);
+}
+
 }  // namespace simt
 
 #include "matrices.h"

@@ -24,7 +24,7 @@ impl Params for Words {
 fn source(threads: usize, body: &str) -> String {
     format!(
         "#include \"simt.cuh\"\nusing namespace simt;\nstruct Words {{ const uint32_t *from; uint32_t *to; }};\n\
-         static void words(const Words &params) {{\n{body}\n}}\nSIMT_KERNEL(words, Words, {threads}, 1, 4096, words)\n"
+         static void words([[maybe_unused]] const Words &params) {{\n{body}\n}}\nSIMT_KERNEL(words, Words, {threads}, 1, 16384, words)\n"
     )
 }
 

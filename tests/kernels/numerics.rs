@@ -106,3 +106,21 @@ pub fn check_error<T: Element>(
     }
     Ok(())
 }
+
+/// An E4M3 number's value.
+pub fn e4m3_to_f64(code: u8) -> f64 {
+    let (sign, exponent, mantissa) =
+        (if code & 0x80 == 0 { 1.0 } else { -1.0 }, i32::from(code >> 3 & 15), f64::from(code & 7) / 8.0);
+    if exponent == 0 { sign * mantissa / 64.0 } else { sign * (1.0 + mantissa) * 2.0_f64.powi(exponent - 7) }
+}
+
+/// The E4M3 number nearest to `value`, ties to even, the largest one for what is larger.
+pub fn e4m3_from_f64(value: f64) -> u8 {
+    let distance = |code: u8| ((e4m3_to_f64(code) - value.abs()).abs(), code & 1);
+    let below = (0..7).rev().fold(0_u8, |code, bit| {
+        let next = code | 1 << bit;
+        if next < 0x7f && e4m3_to_f64(next) <= value.abs() { next } else { code }
+    });
+    let nearest = if distance(below) <= distance((below + 1).min(0x7e)) { below } else { below + 1 };
+    nearest | if value.is_sign_negative() { 0x80 } else { 0 }
+}

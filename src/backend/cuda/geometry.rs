@@ -40,9 +40,17 @@ pub const SKINNY_OUT_FEATURES: usize = 32;
 /// Input features that a split of the few-row product has at least.
 pub const SKINNY_MIN_DEPTH: usize = 1024;
 
-/// Floats that sampling `rows` rows works in.
-pub const fn sample_workspace_len(rows: usize, vocabulary: usize) -> usize {
-    rows * vocabulary
+/// Logits that one block of the sampling kernel reduces.
+pub const SAMPLE_CHUNK: usize = 4096;
+
+/// Heads of queries, keys and values that one block of the rotary kernel takes: a power of two of lanes share a head, 8 pairs each.
+pub const fn rotary_heads(head_dim: usize) -> usize {
+    let lanes = match head_dim / 2 / 8 {
+        ..=4 => 4,
+        5..=8 => 8,
+        9.. => 16,
+    };
+    256 / lanes
 }
 
 /// Blocks of the kernels that work on each element on its own: rows, and 4096 columns a block.
@@ -157,12 +165,13 @@ impl Kernel {
             Self::LinearSkinny(_) => {
                 BlockShape { threads: 256, shared_bytes: (8 * 16 * (SKINNY_OUT_FEATURES as u32 + 4) + 1) * 4 }
             }
+            // Keys of 4096 candidates, a reduction's scratch, two messages.
+            Self::Sample(_) => BlockShape { threads: 512, shared_bytes: 4096 * 8 + 512 / 32 * 8 + 16 + 16 },
             Self::RotaryAppend { .. }
             | Self::SiluMul(_)
             | Self::Embedding(_)
             | Self::BiasAdd(_)
-            | Self::GatherRows(_)
-            | Self::Sample(_) => BlockShape { threads: 256, shared_bytes: 0 },
+            | Self::GatherRows(_) => BlockShape { threads: 256, shared_bytes: 0 },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::buffer::{Element, Matrix, Vector};
 use super::super::check::Check;
-use super::super::geometry::Kernel;
+use super::super::geometry::{Kernel, rotary_heads};
 use super::super::indices::Indices;
 use super::super::launcher::Launcher;
 use super::super::params::RotaryAppendParams;
@@ -15,7 +15,7 @@ use crate::error::Result;
 /// What the kernel reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub struct RotaryAppend<'a> {
-    /// `[tokens, (num_heads + 2 · num_kv_heads) · head_dim]`, rotated in place.
+    /// `[tokens, (num_heads + 2 · num_kv_heads) · head_dim]`, queries rotated in place; keys are rotated on their way into the cache.
     pub qkv: Matrix<'a>,
     /// `[tokens, head_dim / 2]` f32, any attention factor multiplied in.
     pub cos: Matrix<'a>,
@@ -42,7 +42,7 @@ pub struct QkNormWeights<'a> {
     pub eps: f32,
 }
 
-/// Normalises (when asked), rotates the queries and keys of `qkv` in place, and appends keys and values.
+/// Normalises (when asked) and rotates queries in place and keys on their way into the cache, and appends values.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, and the launcher's.
@@ -85,6 +85,7 @@ pub fn rotary_append(launcher: &dyn Launcher, arguments: &RotaryAppend<'_>) -> R
         norm_eps: norm.map_or(0.0, |norm| norm.eps),
         reserved: 0,
     };
+    let head_blocks = (heads.num_heads + 2 * heads.num_kv_heads).div_ceil(rotary_heads(heads.head_dim));
     // SAFETY: every view was checked against its buffer, the slots against the cache.
-    unsafe { start(launcher, kernel, [tokens, 1, 1], &params) }
+    unsafe { start(launcher, kernel, [tokens, head_blocks, 1], &params) }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix, Vector};
 use super::super::check::Check;
-use super::super::geometry::{Kernel, sample_workspace_len};
+use super::super::geometry::{Kernel, SAMPLE_CHUNK};
 use super::super::launcher::Launcher;
 use super::super::params::SampleParams;
-use super::{MOST, start};
+use super::{MOST, MOST_GRID_Y, start};
 use crate::backend::DType;
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub struct Sample<'a> {
     pub seeds: Vector<'a>,
     /// u64, the number of the token in its sequence.
     pub offsets: Vector<'a>,
-    /// i32, the chosen tokens.
+    /// i32, the chosen tokens; -1 where a logit is NaN or the largest is infinite.
     pub tokens: Vector<'a>,
     /// f32, their log-probabilities at temperature 1.
     pub logprobs: Vector<'a>,
@@ -39,6 +39,7 @@ pub struct Sample<'a> {
 pub struct SampleWorkspace {
     launcher: Arc<dyn Launcher>,
     buffer: Buffer,
+    chunks: usize,
 }
 
 impl SampleWorkspace {
@@ -48,7 +49,20 @@ impl SampleWorkspace {
     /// `OutOfMemory`.
     pub fn new(launcher: &Arc<dyn Launcher>) -> Result<Self> {
         let buffer = Buffer::new(launcher, Element::Float(DType::F32), 0)?;
-        Ok(Self { launcher: Arc::clone(launcher), buffer })
+        Ok(Self { launcher: Arc::clone(launcher), buffer, chunks: 0 })
+    }
+
+    /// Room for the chunks of all rows and a counter a row, which are zero before the first launch and which launches leave so.
+    fn reserve(&mut self, rows: usize, chunks: usize) -> Result<()> {
+        let len = rows * 4 * (chunks + 1);
+        if self.buffer.len() < len {
+            self.buffer = Buffer::zeroed(&self.launcher, Element::Float(DType::F32), len)?;
+        } else if self.chunks != chunks {
+            // The counters lie elsewhere.
+            self.buffer.zero()?;
+        }
+        self.chunks = chunks;
+        Ok(())
     }
 }
 
@@ -81,10 +95,8 @@ pub fn sample(
     ] {
         check.vector(argument, vector, element, rows)?;
     }
-    let needed = sample_workspace_len(rows, logits.cols);
-    if workspace.buffer.len() < needed {
-        workspace.buffer = Buffer::new(&workspace.launcher, float, needed)?;
-    }
+    let chunks = logits.cols.div_ceil(SAMPLE_CHUNK);
+    workspace.reserve(rows, chunks)?;
     let params = SampleParams {
         logits: logits.address,
         temperatures: temperatures.address,
@@ -96,9 +108,9 @@ pub fn sample(
         logprobs: logprobs.address,
         workspace: workspace.buffer.vector().address,
         logits_stride: logits.row_stride as i64,
-        rows: check.count("rows", rows, MOST)?,
+        rows: check.count("rows", rows, MOST_GRID_Y)?,
         vocabulary: check.count("vocabulary", logits.cols, MOST)?,
     };
     // SAFETY: every view was checked against its buffer, and the workspace has the length that the kernel asks for.
-    unsafe { start(launcher, kernel, [rows, 1, 1], &params) }
+    unsafe { start(launcher, kernel, [chunks, rows, 1], &params) }
 }
