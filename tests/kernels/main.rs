@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod attention_prefill;
+mod elementwise;
 mod emulator;
 mod hopper;
+mod linear_skinny;
+mod matrix;
 mod mutations;
+mod norm;
 mod numerics;
 mod params;
+mod sampling;

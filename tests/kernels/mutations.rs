@@ -8,7 +8,7 @@ use crate::attention_prefill::{Case, run};
 use crate::emulator::{Library, folder};
 
 /// Replaces the `nth` occurrence of `old` in a kernel's source.
-fn mutate(file: &str, old: &str, nth: usize, new: &str) -> Library {
+pub fn mutate(file: &str, old: &str, nth: usize, new: &str) -> Library {
     let source = fs::read_to_string(folder().join(file)).unwrap();
     let (at, _) =
         source.match_indices(old).nth(nth).unwrap_or_else(|| panic!("{file} has no {nth}th {old:?}"));
