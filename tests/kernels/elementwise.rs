@@ -1,7 +1,9 @@
 //! SiLU · up, embedding, gathered rows and the bias against f64.
 
 use half::{bf16, f16};
-use swebench_infer::backend::cuda::params::{BiasAddParams, EmbeddingParams, GatherRowsParams, SiluMulParams};
+use swebench_infer::backend::cuda::params::{
+    BiasAddParams, EmbeddingParams, GatherRowsParams, SiluMulParams,
+};
 
 use crate::emulator::Library;
 use crate::matrix::{Matrix, map, rounded};
@@ -156,7 +158,13 @@ fn bugs_are_noticed() {
         (silu_mul::<f16>, "silu_mul.cu", "gate + cols", 0, "gate + cols + 1"),
         (silu_mul::<bf16>, "silu_mul.cu", "-kLog2E", 0, "kLog2E"),
         (embedding::<f16>, "embedding.cu", "params.table_stride * 2, 8)", 0, "0, 8)"),
-        (gather_rows::<bf16>, "embedding.cu", "row * params.input_stride", 0, "block_x() * params.input_stride"),
+        (
+            gather_rows::<bf16>,
+            "embedding.cu",
+            "row * params.input_stride",
+            0,
+            "block_x() * params.input_stride",
+        ),
         (bias_add::<f16>, "embedding.cu", "load_octet(bias, first +", 0, "load_octet(bias, first + 1 +"),
     ] {
         let library = mutate(file, old, nth, new);

@@ -125,6 +125,9 @@ fn bugs_are_noticed() {
         ("params.num_splits, shared", 0, "params.num_splits - 1, shared"),
         ("+ bias", 0, ""),
     ] {
-        assert!(run::<bf16>(&mutate("linear_skinny.cu", old, nth, new), case).is_err(), "{old:?} → {new:?} was not noticed");
+        assert!(
+            run::<bf16>(&mutate("linear_skinny.cu", old, nth, new), case).is_err(),
+            "{old:?} → {new:?} was not noticed"
+        );
     }
 }

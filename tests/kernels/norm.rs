@@ -47,7 +47,8 @@ fn run<T: Element>(library: &Library, case: Case) -> Result<(), String> {
         results
     })?;
     let what = format!("{kernel} {case:?}");
-    let sums = map(rows, cols, |row, col| residual.at(row, col) + if delta { added.at(row, col) } else { 0.0 });
+    let sums =
+        map(rows, cols, |row, col| residual.at(row, col) + if delta { added.at(row, col) } else { 0.0 });
     check_error(&what, &residual.rows_of(&got_residual)?, &sums, &rounded::<f32>(&sums), 0.0)?;
     let factor = |row: usize| {
         let squares: f64 = sums[row * cols..][..cols].iter().map(|x| x * x).sum();
@@ -60,9 +61,17 @@ fn run<T: Element>(library: &Library, case: Case) -> Result<(), String> {
 
 #[test]
 fn matches_the_oracle_at_odd_sizes() {
-    for (cols, stride) in
-        [(1, 1), (3, 4), (64, 64), (129, 129), (1000, 1003), (4096, 4096), (5120, 5128), (8191, 8192), (9001, 9004)]
-    {
+    for (cols, stride) in [
+        (1, 1),
+        (3, 4),
+        (64, 64),
+        (129, 129),
+        (1000, 1003),
+        (4096, 4096),
+        (5120, 5128),
+        (8191, 8192),
+        (9001, 9004),
+    ] {
         for delta in [false, true] {
             let case = Case { rows: 3, cols, stride, delta };
             run::<bf16>(Library::kernels(), case).unwrap();
@@ -80,6 +89,9 @@ fn bugs_are_noticed() {
         ("kHeldQuads * kThreads + thread_index()", 0, "kHeldQuads * kThreads + 1 + thread_index()"),
         ("block_reduce(sum", 0, "warp_sum(sum) + 0 * block_reduce(sum"),
     ] {
-        assert!(run::<bf16>(&mutate("rms_norm.cu", old, nth, new), case).is_err(), "{old:?} → {new:?} was not noticed");
+        assert!(
+            run::<bf16>(&mutate("rms_norm.cu", old, nth, new), case).is_err(),
+            "{old:?} → {new:?} was not noticed"
+        );
     }
 }
