@@ -288,7 +288,7 @@ fn bugs_are_noticed() {
     let ties: Vec<f32> = (0..60).map(|id| [1.0, 3.0, 2.0, 3.0][id % 4]).collect();
     for (old, nth, new) in [
         ("if (reached <= point && ", 0, "if ("),
-        ("descending ? a < b : a > b", 0, "a < b"),
+        ("descending ? a < b : a > b", 0, "descending ? a > b : a < b"),
         ("                sync_threads();\n                for", 0, "for"),
         ("~static_cast<uint32_t>(id)", 0, "static_cast<uint32_t>(id)"),
         ("whole - 1 : whole", 0, "whole : whole"),
