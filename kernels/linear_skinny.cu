@@ -75,18 +75,6 @@ SIMT_DEVICE void multiply(float (&sums)[RowTiles][kFeatureTiles][4], const Weigh
         }
 }
 
-// True in the block that is the last of a tile's splits; what the others stored in `partial` is then visible to it.
-SIMT_DEVICE bool finish_last(const LinearSkinnyParams &params, uint32_t shared_flag) {
-    fence_device();
-    sync_threads();
-    if (thread_index() == 0) shared_store<int32_t>(shared_flag, atomic_add(params.counters + block_x(), 1));
-    sync_threads();
-    if (shared_load<int32_t>(shared_flag) != params.num_splits - 1) return false;
-    if (thread_index() == 0) global_store<int32_t>(params.counters + block_x(), 0);
-    fence_device();
-    return true;
-}
-
 template <typename T, int RowTiles> SIMT_DEVICE void linear_skinny_tiles(const LinearSkinnyParams &params) {
     const int lane = lane_index(), warp = warp_index(), first_feature = block_x() * kFeatures;
     const int64_t steps = (params.in_features + kStep - 1) / kStep;
@@ -149,7 +137,7 @@ template <typename T, int RowTiles> SIMT_DEVICE void linear_skinny_tiles(const L
         if (params.num_splits > 1 && row < rows && feature < params.out_features)
             global_store(params.partial + (int64_t{block_y()} * rows + row) * params.out_features + feature, totals[i]);
     }
-    if (params.num_splits > 1 && !finish_last(params, shared + kSharedBytes - 4)) return;
+    if (params.num_splits > 1 && !is_last_block(params.counters + block_x(), params.num_splits, shared + kSharedBytes - 4)) return;
 
     if (feature >= params.out_features) return;
     const float bias = params.bias ? to_float(global_load<T>(static_cast<const T *>(params.bias) + feature)) : 0.0f;

@@ -128,7 +128,7 @@ struct RmsNormParams {
     int32_t reserved;
 };
 
-// silu_mul_{bf16,f16}: out = silu(gate) · up.
+// silu_mul_{bf16,f16}: out = silu(gate) · up; grid (rows, cols / 4096 rounded up).
 struct SiluMulParams {
     const void *gate_up;  // [rows, 2 · cols], a row is [gate | up]
     void *out;            // [rows, cols]
@@ -138,7 +138,7 @@ struct SiluMulParams {
     int32_t cols;
 };
 
-// embedding_{bf16,f16}: residual = table[tokens].
+// embedding_{bf16,f16}: residual = table[tokens]; grid (rows, cols / 4096 rounded up).
 struct EmbeddingParams {
     const int32_t *tokens;  // [rows]
     const void *table;      // [vocabulary, cols]
@@ -149,7 +149,7 @@ struct EmbeddingParams {
     int32_t cols;
 };
 
-// bias_add_{bf16,f16}: values += bias, and gather_rows_{bf16,f16} for logits rows.
+// bias_add_{bf16,f16}: values += bias; grid (rows, cols / 4096 rounded up).
 struct BiasAddParams {
     void *values;      // [rows, cols]
     const void *bias;  // [cols]
@@ -158,7 +158,7 @@ struct BiasAddParams {
     int32_t cols;
 };
 
-// gather_rows_{bf16,f16}: out[i] = input[rows[i]].
+// gather_rows_{bf16,f16}: out[i] = input[rows[i]]; grid (num_rows, cols / 4096 rounded up).
 struct GatherRowsParams {
     const void *input;       // [*, cols]
     void *out;               // [num_rows, cols]
@@ -169,24 +169,24 @@ struct GatherRowsParams {
     int32_t cols;
 };
 
-// linear_skinny_{bf16,f16}: out = input · weightᵀ (+ bias) for 1 to 16 rows.
+// linear_skinny_{bf16,f16}: out = input · weightᵀ (+ bias) for 1 to 16 rows; grid (out_features / 32 rounded up, num_splits).
 struct LinearSkinnyParams {
     const void *input;   // [rows, in_features]
     const void *weight;  // [out_features, in_features]
     const void *bias;    // [out_features] or null
     void *out;           // [rows, out_features]
     float *partial;      // [num_splits, rows, out_features] when num_splits > 1
-    int32_t *counters;   // one an output tile, zero before and after
+    int32_t *counters;   // [out_features / 32 rounded up], zero before and after
     int64_t input_stride;
     int64_t weight_stride;
     int64_t out_stride;
     int32_t rows;
     int32_t in_features;
     int32_t out_features;
-    int32_t num_splits;
+    int32_t num_splits;  // of in_features; a function of the weight's shape alone, for the order of summation depends on it
 };
 
-// sample_{f32,bf16,f16}: one token a row of logits.
+// sample_{f32,bf16,f16}: one token a row of logits; grid (chunks, rows) with chunks = vocabulary / 4096 rounded up.
 struct SampleParams {
     const void *logits;        // [rows, vocabulary]
     const float *temperatures; // [rows], 0 for greedy
@@ -194,9 +194,9 @@ struct SampleParams {
     const int32_t *top_ks;     // [rows], 0 for all
     const uint64_t *seeds;     // [rows]
     const uint64_t *offsets;   // [rows] counter of the row's generator: the number of the token in its sequence
-    int32_t *tokens;           // [rows] out
-    float *logprobs;           // [rows] out, of the chosen token at temperature 1
-    float *workspace;          // as the launch layer sizes it
+    int32_t *tokens;           // [rows] out; -1 where a logit is NaN or the largest is infinite
+    float *logprobs;           // [rows] out, of the chosen token at temperature 1; NaN where the token is -1
+    float *workspace;          // [rows, 4 · (chunks + 1)], 16-byte aligned; zero before the first launch, and kept from launch to launch
     int64_t logits_stride;
     int32_t rows;
     int32_t vocabulary;

@@ -1,4 +1,4 @@
-// RMSNorm fused with the residual add before it: memory is read and written once, at 12 bytes an element (8 without a delta).
+// RMSNorm fused with the residual add before it: memory is read and written once, at 12 bytes an element (6 without a delta).
 //
 // A block holds a row in registers between the sum of squares and the scaling. The f32 residual stream decides the width of an access: 16 bytes of it go
 // with 8 bytes of the 16-bit rows, so that every warp touches whole lines. What is in flight, a whole row of some 30 KB a block with several blocks on a

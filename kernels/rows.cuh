@@ -70,4 +70,16 @@ template <typename V, typename Combine> SIMT_DEVICE V block_reduce(V value, uint
     return total;
 }
 
+// True in the last of `blocks` blocks that get here with one counter, which is zero before and after; what the others stored before is visible to it.
+SIMT_DEVICE bool is_last_block(int32_t *counter, int32_t blocks, uint32_t shared_flag) {
+    fence_device();
+    sync_threads();
+    if (thread_index() == 0) shared_store<int32_t>(shared_flag, atomic_add(counter, 1));
+    sync_threads();
+    if (shared_load<int32_t>(shared_flag) != blocks - 1) return false;
+    if (thread_index() == 0) global_store<int32_t>(counter, 0);
+    fence_device();
+    return true;
+}
+
 }  // namespace simt

@@ -121,6 +121,12 @@ template <int Pending> SIMT_DEVICE void copy_async_wait() { asm volatile("cp.asy
 // Adds and returns the old value; ordered with the fences below.
 SIMT_DEVICE int32_t atomic_add(int32_t *at, int32_t value) { return atomicAdd(at, value); }
 SIMT_DEVICE void atomic_add(float *at, float value) { atomicAdd(at, value); }
+// The same in shared memory.
+SIMT_DEVICE int32_t shared_atomic_add(uint32_t address, int32_t value) {
+    int32_t old;
+    asm volatile("atom.shared.add.s32 %0, [%1], %2;" : "=r"(old) : "r"(address), "r"(value) : "memory");
+    return old;
+}
 // Orders the thread's writes before its later ones for the whole device: with an atomic, publishes results to the last block.
 SIMT_DEVICE void fence_device() { __threadfence(); }
 

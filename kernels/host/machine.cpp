@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <tuple>
 
 #include "fiber.h"
 #include "warpgroup.h"
@@ -273,18 +274,21 @@ void check_global(const void *address, size_t bytes, size_t alignment, const cha
     thread_local unsigned next = 0;
     for (int i = 0; i < 4; ++i)
         if (start >= first[i] && start + bytes <= last[i]) return;
-    std::shared_lock guard(allocations_lock);
-    auto after = allocations.upper_bound(start);
-    if (after != allocations.begin()) {
-        auto [begin, size] = *std::prev(after);
-        if (start + bytes <= begin + size) {
-            first[next % 4] = begin, last[next % 4] = begin + size;
-            next += 1;
-            return;
-        }
-        if (start < begin + size + 4096)
-            fail("%s of %zu bytes at offset %zu of an allocation of %zu bytes", what, bytes, static_cast<size_t>(start - begin), size);
+    uintptr_t begin = 0;
+    size_t size = 0;
+    {
+        // Given back before anything fails: a fiber that fails is abandoned, and with it what it holds.
+        std::shared_lock guard(allocations_lock);
+        auto after = allocations.upper_bound(start);
+        if (after != allocations.begin()) std::tie(begin, size) = *std::prev(after);
     }
+    if (start + bytes <= begin + size) {
+        first[next % 4] = begin, last[next % 4] = begin + size;
+        next += 1;
+        return;
+    }
+    if (size && start < begin + size + 4096)
+        fail("%s of %zu bytes at offset %zu of an allocation of %zu bytes", what, bytes, static_cast<size_t>(start - begin), size);
     fail("%s of %zu bytes at %p, which is in no allocation", what, bytes, address);
 }
 

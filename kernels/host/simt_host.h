@@ -183,6 +183,11 @@ inline void atomic_add(float *at, float value) {
     host::check_global(at, 4, 4, "atomic");
     std::atomic_ref(*at).fetch_add(value);
 }
+inline int32_t shared_atomic_add(uint32_t address, int32_t value) {
+    const int32_t old = shared_load<int32_t>(address);
+    shared_store(address, old + value);
+    return old;
+}
 inline void fence_device() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
 // ---- arithmetic ----

@@ -385,7 +385,8 @@ fn fp8_costs_little_accuracy_and_no_more_at_long_contexts() {
         let case = Case { sequences, num_heads: 8, head_dim: 128, fp8, ..BASE };
         relative_error(&launch::<bf16>(Library::kernels(), &case).unwrap())
     };
-    let [short, long] = [&[(1, 256)], &[(1, 4096)]].map(|sequences| [false, true].map(|fp8| error(sequences, fp8)));
+    let [short, long] =
+        [&[(1, 256)], &[(1, 4096)]].map(|sequences| [false, true].map(|fp8| error(sequences, fp8)));
     println!("relative error of a bf16 and an FP8 cache: {short:.5?} at 256 tokens, {long:.5?} at 4096");
     assert!(long[0] < 0.004 && long[1] < 0.04, "{long:?}");
     assert!(long[1] < 1.2 * short[1], "{short:?} → {long:?}");
