@@ -97,83 +97,89 @@ fn rows_that_see_nothing_are_zero() {
     check(&Case { sequences: &[(5, 3), (2, 1)], ..BASE });
 }
 
+const WINDOWED: Case = Case {
+    // The last one has a tile on the diagonal that the window does not reach.
+    sequences: &[(200, 330), (70, 200), (40, 140)],
+    num_heads: 4,
+    num_kv_heads: 2,
+    head_dim: 64,
+    block_size: 32,
+    window: 150,
+};
+
+/// Many tiles of keys: a copy that nobody waits for has many chances to be late.
+const LONG: Case = Case { sequences: &[(200, 1300), (70, 1000), (40, 900)], window: 0, ..WINDOWED };
+
 /// Replaces the `nth` occurrence of `old` by `new` in the kernel, of which one entry remains, and expects a launch to notice.
-fn check_mutation(old: &str, nth: usize, new: &str, expected: &str) {
-    let case = Case {
-        // The last one has a tile on the diagonal that the window does not reach.
-        sequences: &[(200, 330), (70, 200), (40, 140)],
-        num_heads: 4,
-        num_kv_heads: 2,
-        head_dim: 64,
-        block_size: 32,
-        window: 150,
-    };
+fn check_mutation(case: &Case, old: &str, nth: usize, new: &str, expected: &str) {
     let library = mutate("attention_prefill_sm90.cu", old, nth, new, |line| {
         !line.starts_with("ATTENTION_PREFILL_SM90(") || line.contains("_bf16_64,")
     });
-    let error = run::<bf16>(&library, &case).expect_err(&format!("{old:?} → {new:?} was not noticed"));
+    let error = run::<bf16>(&library, case).expect_err(&format!("{old:?}, {nth} → {new:?} was not noticed"));
     assert!(error.contains(expected), "{old:?} → {new:?}: {error}");
 }
 
 #[test]
 fn removed_barrier_waits_are_noticed() {
-    check_mutation("mbarrier_wait(ring.emptied(), ring.parity ^ 1);", 0, "", "");
-    check_mutation("mbarrier_wait(shared.queries_emptied, parity);", 0, "", "");
-    check_mutation("mbarrier_wait(keys.filled(), keys.parity);", 0, "", "");
-    check_mutation("mbarrier_wait(keys.filled(), keys.parity);", 1, "", "");
+    check_mutation(&LONG, "mbarrier_wait(ring.emptied(), ring.parity ^ 1);", 0, "", "");
+    check_mutation(&LONG, "mbarrier_wait(shared.queries_emptied, parity);", 0, "", "");
+    check_mutation(&LONG, "mbarrier_wait(keys.filled(), keys.parity);", 0, "", "");
+    check_mutation(&LONG, "mbarrier_wait(keys.filled(), keys.parity);", 1, "", "");
     for nth in 0..3 {
-        check_mutation("mbarrier_wait(values.filled(), values.parity);", nth, "", "");
+        check_mutation(&LONG, "mbarrier_wait(values.filled(), values.parity);", nth, "", "");
     }
 }
 
 #[test]
 fn wrong_phases_are_noticed() {
     check_mutation(
+        &LONG,
         "mbarrier_wait(ring.emptied(), ring.parity ^ 1);",
         0,
         "mbarrier_wait(ring.emptied(), ring.parity);",
         "",
     );
-    check_mutation("parity ^= stage == 0;", 0, "parity ^= 1;", "");
+    check_mutation(&LONG, "parity ^= stage == 0;", 0, "parity ^= 1;", "");
     check_mutation(
+        &LONG,
         "mbarrier_wait(values.filled(), values.parity);",
         2,
         "mbarrier_wait(values.filled(), keys.parity);",
         "",
     );
-    check_mutation("for (uint32_t parity = 0;; parity ^= 1)", 0, "for (uint32_t parity = 0;;)", "");
+    check_mutation(&LONG, "for (uint32_t parity = 0;; parity ^= 1)", 0, "for (uint32_t parity = 0;;)", "");
 }
 
 #[test]
 fn removed_product_waits_and_fences_are_noticed() {
-    check_mutation("            wgmma_wait<1>();\n", 0, "", "");
+    check_mutation(&WINDOWED, "            wgmma_wait<1>();\n", 0, "", "");
     for nth in 0..3 {
-        check_mutation("wgmma_wait<0>();", nth, "wgmma_wait<1>();", "");
+        check_mutation(&WINDOWED, "wgmma_wait<0>();", nth, "wgmma_wait<1>();", "");
     }
-    check_mutation("wgmma_fence();", 0, "", "wgmma.fence");
-    check_mutation("wgmma_fence();", 1, "", "wgmma.fence");
+    check_mutation(&WINDOWED, "wgmma_fence();", 0, "", "wgmma.fence");
+    check_mutation(&WINDOWED, "wgmma_fence();", 1, "", "wgmma.fence");
 }
 
 #[test]
 fn wrong_masks_are_noticed() {
-    check_mutation("key > last", 0, "key >= last", "error");
-    check_mutation("key > last", 0, "key > last + 1", "");
-    check_mutation("key < first", 0, "key <= first", "error");
-    check_mutation("key < first", 0, "key < first - 1", "error");
+    check_mutation(&WINDOWED, "key > last", 0, "key >= last", "error");
+    check_mutation(&WINDOWED, "key > last", 0, "key > last + 1", "");
+    check_mutation(&WINDOWED, "key < first", 0, "key <= first", "error");
+    check_mutation(&WINDOWED, "key < first", 0, "key < first - 1", "error");
     check_mutation(
+        &WINDOWED,
         "maximum(0, work.first_position + 1) / kKvRows",
         0,
         "(work.first_position + kKvRows) / kKvRows",
         "error",
     );
-    check_mutation("(hidden + kKvRows - 1) / kKvRows", 0, "hidden / kKvRows", "error");
+    check_mutation(&WINDOWED, "(hidden + kKvRows - 1) / kKvRows", 0, "hidden / kKvRows", "error");
 }
 
 #[test]
-fn wrong_tails_and_turns_are_noticed() {
-    check_mutation("clear_tail<HeadDim>(values.buffer(), valid_rows);", 0, "", "");
-    check_mutation("valid_rows * 8 +", 0, "(valid_rows + 1) * 8 +", "");
-    check_mutation("query < work.num_queries", 0, "query <= work.num_queries", "");
-    check_mutation("turns.take();", 0, "", "");
-    check_mutation("turns.begin();", 0, "", "deadlock");
+fn wrong_tails_and_a_missing_turn_are_noticed() {
+    check_mutation(&WINDOWED, "clear_tail<HeadDim>(values.buffer(), valid_rows);", 0, "", "");
+    check_mutation(&WINDOWED, "valid_rows * 8 +", 0, "(valid_rows + 1) * 8 +", "");
+    check_mutation(&WINDOWED, "query < work.num_queries", 0, "query <= work.num_queries", "");
+    check_mutation(&WINDOWED, "turns.begin();", 0, "", "deadlock");
 }

@@ -163,7 +163,7 @@ fn bugs_are_noticed() {
             "embedding.cu",
             "row * params.input_stride",
             0,
-            "block_x() * params.input_stride",
+            "(row + 1) * params.input_stride",
         ),
         (bias_add::<f16>, "embedding.cu", "load_octet(bias, first +", 0, "load_octet(bias, first + 1 +"),
     ] {

@@ -107,7 +107,7 @@ fn products_of_tiles_from_tensor_maps_are_exact() {
 #[test]
 fn misuse_is_noticed() {
     for (old, new, expected) in [
-        ("    mbarrier_wait(barrier, 0);", "", "other bits"),
+        ("    mbarrier_wait(barrier, 0);", "", "copy engine"),
         ("mbarrier_wait(barrier, 0)", "mbarrier_wait(barrier, 1)", ""),
         ("3 * 8192);", "4 * 8192);", "deadlock"),
         ("    wgmma_fence();\n", "", "wgmma.fence"),

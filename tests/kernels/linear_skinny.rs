@@ -123,7 +123,7 @@ fn bugs_are_noticed() {
         ("row < rows && feature < params.out_features", 0, "feature < params.out_features"),
         ("if (feature >= params.out_features) return;", 0, ""),
         ("params.num_splits, shared", 0, "params.num_splits - 1, shared"),
-        ("+ bias", 0, ""),
+        ("totals[i] + bias", 0, "totals[i] - bias"),
     ] {
         assert!(
             run::<bf16>(&mutate("linear_skinny.cu", old, nth, new, |_| true), case).is_err(),
