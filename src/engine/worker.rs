@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::output::{Next, Output};
+use super::prompt_lookup::Answers;
 use super::request::FinishReason;
 use super::sampler::Sampler;
 use super::scheduler::{Scheduled, Scheduler};
@@ -87,6 +88,8 @@ pub(super) struct Worker {
     /// Whether sequences share KV blocks.
     prefix_cache: bool,
     outputs: HashMap<SequenceId, Output>,
+    /// What was generated for requests that are over, to guess from.
+    answers: Answers,
     sampler: Sampler,
     batch: Batch,
     plan: Vec<Scheduled>,
@@ -110,6 +113,7 @@ impl Worker {
             scheduler,
             prefix_cache,
             outputs: HashMap::new(),
+            answers: Answers::default(),
             sampler: Sampler::default(),
             batch: Batch::default(),
             plan: Vec::new(),
@@ -193,7 +197,7 @@ impl Worker {
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
         for sequence in self.scheduler.decoding_mut() {
-            output_of(&mut self.outputs, sequence.id()).propose(sequence);
+            output_of(&mut self.outputs, sequence.id()).propose(&self.answers, sequence);
         }
         self.scheduler.schedule(&mut self.batch, &mut self.plan);
         for part in &self.plan {
@@ -249,7 +253,6 @@ impl Worker {
             }
             sequence.truncate_draft(0);
             scheduler.publish(part.id, computed_before);
-            output.learn(part.draft_len, accepted);
             stats.drafted_tokens += part.draft_len as u64;
             stats.accepted_tokens += accepted as u64;
         }
@@ -268,7 +271,10 @@ impl Worker {
         for (id, ending) in self.endings.drain(..) {
             if let Some(output) = self.outputs.remove(&id) {
                 match ending {
-                    Ending::Finished(reason) => output.finish(reason, Instant::now()),
+                    Ending::Finished(reason) => {
+                        output.teach(&mut self.answers);
+                        output.finish(reason, Instant::now());
+                    }
                     Ending::Failed(error) => output.fail(error),
                 }
             }
