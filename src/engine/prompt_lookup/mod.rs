@@ -192,11 +192,11 @@ mod tests {
         let copied = &lines[20..50];
         let diff = [SPACE, SPACE, SPACE, MINUS, PLUS, SPACE];
         for (what, prompt, answer, tokens_per_step) in [
-            ("plain", lines.concat(), copied.concat(), 11.0),
-            ("marked", lines.concat(), marked(copied, &[PLUS]), 10.5),
-            ("numbered", numbered(&lines), copied.concat(), 11.0),
-            ("numbered and marked", numbered(&lines), marked(copied, &[SPACE]), 10.0),
-            ("marked as in a diff", lines.concat(), marked(copied, &diff), 8.0),
+            ("plain", lines.concat(), copied.concat(), 13.0),
+            ("marked", lines.concat(), marked(copied, &[PLUS]), 9.0),
+            ("numbered", numbered(&lines), copied.concat(), 12.5),
+            ("numbered and marked", numbered(&lines), marked(copied, &[SPACE]), 9.0),
+            ("marked as in a diff", lines.concat(), marked(copied, &diff), 6.0),
             ("numbered, and marked as in a diff", numbered(&lines), marked(copied, &diff), 6.0),
         ] {
             let (steps, wasted) = decode(&prompt, &answer);
@@ -212,13 +212,14 @@ mod tests {
             let mut text = || (0..4000).map(|_| random(&mut state, vocab_size)).collect::<Vec<_>>();
             let (prompt, answer) = (text(), text());
             let (steps, wasted) = decode(&prompt, &answer);
-            assert!(wasted * 100 <= 3 * answer.len(), "{wasted} tokens wasted, vocabulary of {vocab_size}");
+            // A row beside others costs at most a fifth of a step, on the smallest of models.
+            assert!(wasted * 100 <= 10 * answer.len(), "{wasted} tokens wasted, vocabulary of {vocab_size}");
             assert!(steps <= answer.len());
         }
     }
 
     #[test]
-    fn a_pause_ends_when_copying_starts() {
+    fn guessing_resumes_when_copying_starts() {
         let lines = lines(60);
         let mut state = 7;
         let mut answer: Vec<u32> = (0..2000).map(|_| 100 + random(&mut state, 400)).collect();
@@ -230,12 +231,11 @@ mod tests {
 
     #[test]
     fn what_answers_share_is_guessed() {
-        let (form, words) = (lines(20).concat(), lines(60).split_off(20).concat());
-        let prompt: Vec<u32> = words.clone();
-        // The same form around other words.
+        // Nothing of the form is in the prompt.
+        let (form, prompt) = (lines(20).concat(), vec![NEWLINE; 9]);
         let mut answers = Answers::default();
-        let (mut lookup, mut tokens, mut right) = (PromptLookup::new(), prompt, 0);
         answers.push(&form);
+        let (mut lookup, mut tokens, mut right) = (PromptLookup::new(), prompt, 0);
         for &token in &form {
             right += usize::from(lookup.propose(&answers, &tokens, 1).first() == Some(&token));
             tokens.push(token);
@@ -249,6 +249,6 @@ mod tests {
         for (tokens, room) in [(&[][..], 5), (&[1], 5), (&[1, 2, 3, 4, 1, 2, 3], 0), (&[1, 2, 3, 4], 5)] {
             assert_eq!(PromptLookup::new().propose(&answers, tokens, room), [0u32; 0], "{tokens:?}");
         }
-        assert_eq!(PromptLookup::new().propose(&answers, &[1, 2, 3, 4, 1, 2, 3], 9), [4, 1, 2, 3]);
+        assert_eq!(PromptLookup::new().propose(&answers, &[1, 2, 3, 4, 1, 2, 3], 6), [4, 1, 2, 3, 4, 1]);
     }
 }
