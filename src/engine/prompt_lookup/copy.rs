@@ -99,9 +99,8 @@ impl Copying {
         }
     }
 
-    /// Replaces `next` by at most `max` tokens from the source, with the edits that are known.
+    /// Appends to `next`, which is empty, at most `max` tokens from the source, with the edits that are known.
     pub(super) fn foretell(&self, tokens: &[u32], max: usize, next: &mut Vec<Next>) {
-        next.clear();
         let Some(copy) = &self.copy else { return };
         let (mut source, mut anchor) = (copy.source, copy.anchor);
         let mut done = copy.inserted.len();

@@ -13,7 +13,7 @@ mod trust;
 pub(super) use answers::Answers;
 
 use copy::{Copying, Next};
-use places::Places;
+use places::{Match, Places};
 use trust::{Class, Source, Trust};
 
 /// Longest guess: with the token before it, sixteen rows, the height of a matrix tile.
@@ -43,6 +43,8 @@ pub(super) struct PromptLookup {
     /// What was said then about those that follow, each under the condition that the guess is right before it.
     forecasts: Vec<Forecast>,
     guess: Vec<u32>,
+    /// Where the last tokens occur before.
+    found: Option<Match>,
     /// What the copy says comes next.
     copied: Vec<Next>,
 }
@@ -57,6 +59,7 @@ impl PromptLookup {
             seen: 0,
             forecasts: Vec::new(),
             guess: Vec::new(),
+            found: None,
             copied: Vec::new(),
         }
     }
@@ -92,16 +95,24 @@ impl PromptLookup {
             self.copying.follow(tokens, index);
         }
         self.seen = tokens.len();
-        if let (Some(found), Some(&last)) = (self.places.find(tokens, tokens, &[]), tokens.last()) {
+        self.found = self.places.find(tokens, tokens, &[]);
+        if let (Some(found), Some(&last)) = (self.found, tokens.last()) {
             self.copying.consider(found, last);
         }
-        self.copying.foretell(tokens, MAX_DRAFT, &mut self.copied);
+        self.copied.clear();
+        if self.copying.agreement() >= MIN_AGREEMENT {
+            self.copying.foretell(tokens, MAX_DRAFT, &mut self.copied);
+        }
     }
 
     /// The token that is the most likely to follow the guess so far, and its chance.
     fn choose(&mut self, answers: &Answers, tokens: &[u32]) -> Option<(u32, f32)> {
         let ahead = self.guess.len();
-        let text = self.places.find(tokens, tokens, &self.guess).map(|found| {
+        let found = match ahead {
+            0 => self.found,
+            _ => self.places.find(tokens, tokens, &self.guess),
+        };
+        let text = found.map(|found| {
             let source = Source::Text { contested: found.contested };
             Forecast { ahead, token: tokens[found.place], class: Class::new(source, found.agreement) }
         });
@@ -121,7 +132,7 @@ impl PromptLookup {
     /// What the copy says, if the guess has followed it so far.
     fn foretell_copy(&self, ahead: usize) -> Option<Forecast> {
         let agreement = self.copying.agreement();
-        let next = self.copied.get(ahead).filter(|_| agreement >= MIN_AGREEMENT)?;
+        let next = self.copied.get(ahead)?;
         let followed = self.guess.iter().zip(&self.copied).all(|(token, next)| *token == next.token);
         let class = Class::new(Source::Copy { edited: next.edited }, agreement);
         followed.then_some(Forecast { ahead, token: next.token, class })
