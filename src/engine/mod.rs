@@ -11,6 +11,7 @@ mod prefix_hash;
 mod prompt_lookup;
 mod random;
 mod request;
+mod row_cost;
 mod sampler;
 mod scheduler;
 mod sequence;

@@ -121,11 +121,11 @@ impl Output {
     }
 
     /// Writes a draft for the sequence of this output, when one is worth verifying.
-    pub(super) fn propose(&mut self, answers: &Answers, sequence: &mut Sequence) {
+    pub(super) fn propose(&mut self, answers: &Answers, sequence: &mut Sequence, min_chance: f32) {
         if let Some(lookup) = &mut self.prompt_lookup {
             // The last token of all is never followed by another, so there is no use in guessing it.
             let room = self.max_new_tokens - self.generated - 1;
-            sequence.set_draft(|tokens| lookup.propose(answers, tokens, room));
+            sequence.set_draft(|tokens| lookup.propose(answers, tokens, room, min_chance));
         }
     }
 

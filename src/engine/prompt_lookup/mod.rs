@@ -2,7 +2,8 @@
 //!
 //! Three sources foretell each token of a guess: the sequence's own text ([`Places`]), the answers that the engine has
 //! finished ([`Answers`]), and the copy in progress ([`Copying`]), which sees through what a diff changes in every line.
-//! How often forecasts of their kinds were right ([`Trust`]) decides between them, and where the guess ends.
+//! How often forecasts of their kinds were right ([`Trust`]) decides between them; the guess ends where the chance falls
+//! below what a row costs ([`RowCost`](super::row_cost::RowCost)).
 //! After Saxena, "Prompt Lookup Decoding", 2023.
 
 mod answers;
@@ -18,8 +19,6 @@ use trust::{Class, Source, Trust};
 
 /// Longest guess: with the token before it, sixteen rows, the height of a matrix tile.
 const MAX_DRAFT: usize = 15;
-/// Least chance that a token is right, with all before it, to be worth the row that verifies it.
-const MIN_CHANCE: f32 = 0.1;
 /// Least agreement of a copy that is asked: of shorter ones the text itself knows as much.
 const MIN_AGREEMENT: usize = 4;
 
@@ -65,14 +64,22 @@ impl PromptLookup {
     }
 
     /// A guess of at most `room` tokens that follow `tokens`, which are those of the last call with new ones at the end.
-    pub(super) fn propose(&mut self, answers: &Answers, tokens: &[u32], room: usize) -> &[u32] {
+    ///
+    /// It ends where the chance that a token is right, with all before it, falls below `min_chance`.
+    pub(super) fn propose(
+        &mut self,
+        answers: &Answers,
+        tokens: &[u32],
+        room: usize,
+        min_chance: f32,
+    ) -> &[u32] {
         self.observe(tokens);
         self.guess.clear();
         let mut chance = 1.0;
         while self.guess.len() < room.min(MAX_DRAFT) {
             let Some((token, token_chance)) = self.choose(answers, tokens) else { break };
             chance *= token_chance;
-            if chance < MIN_CHANCE {
+            if chance < min_chance {
                 break;
             }
             self.guess.push(token);
@@ -143,6 +150,9 @@ impl PromptLookup {
 mod tests {
     use super::*;
 
+    /// What a row is worth to models of a billion parameters and more.
+    const MIN_CHANCE: f32 = 0.1;
+
     /// Decodes `answer` after `prompt`; the steps that took, and how many tokens were guessed in vain.
     fn decode(prompt: &[u32], answer: &[u32]) -> (usize, usize) {
         let (mut lookup, answers) = (PromptLookup::new(), Answers::default());
@@ -150,7 +160,7 @@ mod tests {
         let (mut steps, mut wasted) = (0, 0);
         while tokens.len() < prompt.len() + answer.len() {
             let left = &answer[tokens.len() - prompt.len()..];
-            let draft = lookup.propose(&answers, &tokens, left.len() - 1);
+            let draft = lookup.propose(&answers, &tokens, left.len() - 1, MIN_CHANCE);
             assert!(draft.len() < left.len());
             let accepted = draft.iter().zip(left).take_while(|(guess, token)| guess == token).count();
             steps += 1;
@@ -223,7 +233,6 @@ mod tests {
             let mut text = || (0..4000).map(|_| random(&mut state, vocab_size)).collect::<Vec<_>>();
             let (prompt, answer) = (text(), text());
             let (steps, wasted) = decode(&prompt, &answer);
-            // A row beside others costs at most a fifth of a step, on the smallest of models.
             assert!(wasted * 100 <= 10 * answer.len(), "{wasted} tokens wasted, vocabulary of {vocab_size}");
             assert!(steps <= answer.len());
         }
@@ -248,7 +257,7 @@ mod tests {
         answers.push(&form);
         let (mut lookup, mut tokens, mut right) = (PromptLookup::new(), prompt, 0);
         for &token in &form {
-            right += usize::from(lookup.propose(&answers, &tokens, 1).first() == Some(&token));
+            right += usize::from(lookup.propose(&answers, &tokens, 1, MIN_CHANCE).first() == Some(&token));
             tokens.push(token);
         }
         assert!(right * 10 >= form.len() * 9, "{right} of {}", form.len());
@@ -258,8 +267,15 @@ mod tests {
     fn there_is_no_guess_without_room_or_history() {
         let answers = Answers::default();
         for (tokens, room) in [(&[][..], 5), (&[1], 5), (&[1, 2, 3, 4, 1, 2, 3], 0), (&[1, 2, 3, 4], 5)] {
-            assert_eq!(PromptLookup::new().propose(&answers, tokens, room), [0u32; 0], "{tokens:?}");
+            assert_eq!(
+                PromptLookup::new().propose(&answers, tokens, room, MIN_CHANCE),
+                [0u32; 0],
+                "{tokens:?}"
+            );
         }
-        assert_eq!(PromptLookup::new().propose(&answers, &[1, 2, 3, 4, 1, 2, 3], 6), [4, 1, 2, 3, 4, 1]);
+        assert_eq!(
+            PromptLookup::new().propose(&answers, &[1, 2, 3, 4, 1, 2, 3], 6, MIN_CHANCE),
+            [4, 1, 2, 3, 4, 1]
+        );
     }
 }
