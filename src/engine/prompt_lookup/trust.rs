@@ -1,7 +1,9 @@
 //! How often a forecast of each kind has been right.
 
-/// Weight of the newest forecast in a rate.
+/// Weight of the newest forecast in a rate, when there have been many.
 const RATE_STEP: f32 = 0.05;
+/// How many forecasts the first rate weighs as much as.
+const PRIOR_WEIGHT: f32 = 5.0;
 
 /// Who foretells a token.
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +50,29 @@ impl Class {
     }
 }
 
-/// The share of right forecasts in each class, which every token of a sequence moves.
+/// The share of right forecasts in a class.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    share: f32,
+    /// Weight of the next forecast: falls from that of a few to [`RATE_STEP`].
+    step: f32,
+}
+
+impl Rate {
+    fn new(share: f32) -> Self {
+        Self { share, step: 1.0 / (PRIOR_WEIGHT + 1.0) }
+    }
+
+    fn learn(&mut self, right: bool) {
+        self.share += self.step * (f32::from(u8::from(right)) - self.share);
+        self.step = (self.step / (1.0 + self.step)).max(RATE_STEP);
+    }
+}
+
+/// How often the forecasts of each class are right, which every token of a sequence tells.
 #[derive(Debug)]
 pub(super) struct Trust {
-    rates: [[f32; AGREEMENTS]; SOURCES],
+    rates: [[Rate; AGREEMENTS]; SOURCES],
 }
 
 impl Trust {
@@ -60,18 +81,17 @@ impl Trust {
         let sole = [0.3, 0.55, 0.7, 0.8, 0.85, 0.85, 0.9];
         let contested = sole.map(|rate| 0.4 * rate);
         let (copy, edited) = ([0.8; AGREEMENTS], [0.5; AGREEMENTS]);
-        Self { rates: [sole, contested, sole, contested, copy, edited] }
+        Self { rates: [sole, contested, sole, contested, copy, edited].map(|rates| rates.map(Rate::new)) }
     }
 
     /// The chance that a forecast is right.
     pub(super) fn chance(&self, class: Class) -> f32 {
-        self.rates[class.source][class.agreement]
+        self.rates[class.source][class.agreement].share
     }
 
     /// Takes note of whether one was.
     pub(super) fn learn(&mut self, class: Class, right: bool) {
-        let rate = &mut self.rates[class.source][class.agreement];
-        *rate += RATE_STEP * (f32::from(u8::from(right)) - *rate);
+        self.rates[class.source][class.agreement].learn(right);
     }
 }
 
