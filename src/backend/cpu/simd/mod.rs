@@ -11,13 +11,14 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(test)]
-mod emulated;
+pub mod emulated;
 pub mod math;
 mod portable;
 mod tiles;
 
-use tiles::{Configured, NoTiles};
-pub use tiles::{TILE_ROW_BYTES, TILE_ROWS, TileUnit};
+pub use tiles::{
+    Bf16Product, ByteProduct, Configured, NoTiles, Product, TILE_ROW_BYTES, TILE_ROWS, TileUnit,
+};
 
 use half::{bf16, f16};
 
