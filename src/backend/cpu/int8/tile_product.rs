@@ -8,17 +8,15 @@ use super::inputs::BLOCK_LEN;
 use super::multiply::{Multiply, PREFETCH_DISTANCE};
 use super::simd::ByteSimd;
 use super::weights::{GROUP_BYTES, QUAD, SCALE_BYTES};
-use crate::backend::cpu::simd::{ByteProduct, TILE_ROW_BYTES, TILE_ROWS};
+use crate::backend::cpu::simd::{ByteProduct, Product, TILE_ROW_BYTES, TILE_ROWS};
 use crate::backend::cpu::tile_product::{step, store_results, zero_results};
 use crate::backend::cpu::weights::PANEL_WIDTH;
 use crate::backend::quantization::GROUP_LEN;
 
-/// Inputs along k of one step.
-const STEP_LEN: usize = TILE_ROW_BYTES;
 /// Bytes between two quads of a panel.
 const QUAD_BYTES: usize = PANEL_WIDTH * QUAD;
 
-const _: () = assert!(GROUP_LEN.is_multiple_of(STEP_LEN), "a group is whole steps");
+const _: () = assert!(GROUP_LEN.is_multiple_of(ByteProduct::LEN), "a group is whole steps");
 const _: () = assert!(PANEL_WIDTH * size_of::<i32>() == 2 * TILE_ROW_BYTES, "a panel is two tiles wide");
 
 /// The integer sums of a group, in whole cache lines.
@@ -64,11 +62,11 @@ unsafe fn multiply_group<S: ByteSimd, const TWO_ROWS: bool>(
         let inputs = job.inputs.add(row * BLOCK_LEN + group * GROUP_LEN).cast::<u8>();
         let quads = panel.add(SCALE_BYTES);
         zero_results(unit);
-        for k in (0..GROUP_LEN).step_by(STEP_LEN) {
+        for k in (0..GROUP_LEN).step_by(ByteProduct::LEN) {
             let quads = quads.add(k * PANEL_WIDTH);
             // The first rows bring what follows for all rows.
             if row == 0 {
-                for line in 0..STEP_LEN * PANEL_WIDTH / 64 {
+                for line in 0..ByteProduct::LEN * PANEL_WIDTH / 64 {
                     simd.prefetch(quads.wrapping_add(PREFETCH_DISTANCE + line * 64));
                 }
             }

@@ -28,13 +28,26 @@ pub fn unit() -> Option<Amx> {
 
 /// The unit, where processor and system offer it.
 fn untested_unit() -> Option<Amx> {
-    (processor_has_it() && system_saves_it() && system_permits_it()).then_some(Amx(()))
+    (processor_has_it() && tiles_are_large_enough() && system_saves_it() && system_permits_it())
+        .then_some(Amx(()))
 }
 
 /// The features amx-bf16, amx-tile and amx-int8.
 fn processor_has_it() -> bool {
     const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+}
+
+/// [`WHOLE_TILES`] is valid: the palette has as many tiles, rows and bytes of a row.
+fn tiles_are_large_enough() -> bool {
+    const PALETTES: u32 = 0x1d;
+    if __cpuid_count(0, 0).eax < PALETTES {
+        return false;
+    }
+    let palette = __cpuid_count(PALETTES, WHOLE_TILES.palette.into());
+    palette.ebx >> 16 >= NUM_TILES as u32
+        && palette.ebx & 0xffff >= TILE_ROW_BYTES as u32
+        && palette.ecx & 0xffff >= TILE_ROWS as u32
 }
 
 /// The system keeps the tiles and their configuration over a context switch.

@@ -45,7 +45,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type F32: Copy;
     /// A vector of pairs of bf16, one pair a lane.
     type Bf16Pairs: Copy;
-    /// The unit that multiplies bf16 matrices, or [`TileUnit::PRESENT`] is false.
+    /// The unit that multiplies matrices, or [`TileUnit::PRESENT`] is false.
     type Tiles: TileUnit;
 
     /// Lanes of a vector: 8 or 16.

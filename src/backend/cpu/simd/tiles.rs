@@ -49,6 +49,9 @@ pub trait TileUnit: Copy + Send + Sync + 'static {
 
 /// What the elements of two tiles are multiplied as.
 pub trait Product {
+    /// Elements along k of a step.
+    const LEN: usize;
+
     /// Adds the product of the tiles `A` and `B` to `C`.
     fn dot<T: TileUnit, const C: usize, const A: usize, const B: usize>(unit: T);
 }
@@ -57,6 +60,8 @@ pub trait Product {
 pub struct Bf16Product;
 
 impl Product for Bf16Product {
+    const LEN: usize = TILE_ROW_BYTES / 2;
+
     #[inline(always)]
     fn dot<T: TileUnit, const C: usize, const A: usize, const B: usize>(unit: T) {
         unit.dot_bf16::<C, A, B>();
@@ -67,6 +72,8 @@ impl Product for Bf16Product {
 pub struct ByteProduct;
 
 impl Product for ByteProduct {
+    const LEN: usize = TILE_ROW_BYTES;
+
     #[inline(always)]
     fn dot<T: TileUnit, const C: usize, const A: usize, const B: usize>(unit: T) {
         unit.dot_bytes::<C, A, B>();
