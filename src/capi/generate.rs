@@ -184,6 +184,7 @@ fn describe(index: u32, completion: &Completion) -> Value {
         "finish_reason": completion.finish_reason.name(),
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
             "completion_tokens": usage.completion_tokens,
             "queue_ms": usage.queue_ms,
             "prefill_ms": usage.prefill_ms,

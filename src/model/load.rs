@@ -19,8 +19,11 @@ const BLOCK_SIZE: usize = 32;
 /// Query tokens of one step by default: enough to keep the matrix units busy, few enough to cancel soon.
 const DEFAULT_STEP_TOKENS: usize = 512;
 
-/// Full contexts that the KV cache has room for by default, memory permitting.
-const DEFAULT_CONTEXTS: usize = 8;
+/// Full contexts beyond which more KV cache would hardly be used, by default.
+const DEFAULT_CONTEXTS: usize = 32;
+
+/// Of the free memory, one part in this many is left to the rest of the machine by default.
+const FREE_MARGIN: u64 = 4;
 
 /// The environment variable that forces an instruction set on the CPU kernels: `portable`, `avx2`, `avx512`,
 /// `avx512-bf16` or `amx`; empty is as unset. For tests and measurements.
@@ -42,7 +45,8 @@ pub struct LoadOptions {
     /// Instruction set of the CPU kernels; `None` takes the one that the environment variable [`ISA_VARIABLE`] names, and
     /// without it the fastest of this machine.
     pub isa: Option<Isa>,
-    /// Bytes for the KV cache; `None` takes what eight full contexts need, within half of the free memory.
+    /// Bytes for the KV cache; `None` takes what 32 full contexts need, within three quarters of what is free when the
+    /// weights are loaded. Pages that nothing has been written to take no memory.
     pub kv_memory: Option<u64>,
     /// The longest context to serve, prompt and generated tokens; `None`, and more than the model's, take the model's.
     pub max_context: Option<usize>,
@@ -142,7 +146,8 @@ fn kv_layout(config: &ModelConfig, dtype: DType, options: &LoadOptions) -> Resul
         Some(bytes) => bytes / block_bytes,
         None => {
             let wanted = (context.div_ceil(BLOCK_SIZE) * DEFAULT_CONTEXTS) as u64;
-            available_memory().map_or(wanted, |bytes| wanted.min(bytes / 2 / block_bytes))
+            let free = available_memory().map(|bytes| (bytes - bytes / FREE_MARGIN) / block_bytes);
+            free.map_or(wanted, |blocks| wanted.min(blocks))
         }
     };
     layout.num_blocks = usize::try_from(blocks).unwrap_or(usize::MAX).min(u32::MAX as usize);

@@ -75,6 +75,17 @@ fn the_text_streams_and_the_result_repeats_it() {
 }
 
 #[test]
+fn a_prompt_that_begins_like_an_earlier_one_is_not_computed_again() {
+    let request = format!(r#"{{"prompt": "{}", "max_new_tokens": 1}}"#, "def parse(self): ".repeat(40));
+    let [first, second] =
+        [0, 1].map(|_| collect(model().generate(&request).unwrap())[0].end["usage"].clone());
+    assert_eq!(first["cached_tokens"], 0);
+    let (prompt, cached) =
+        (second["prompt_tokens"].as_u64().unwrap(), second["cached_tokens"].as_u64().unwrap());
+    assert!(cached > prompt / 2 && cached < prompt, "{cached} of {prompt}");
+}
+
+#[test]
 fn samples_are_told_apart_and_repeat_with_their_seed() {
     let request =
         r#"{"prompt": "def", "n": 3, "temperature": 1.5, "seed": 5, "max_new_tokens": 10, "logprobs": 2}"#;

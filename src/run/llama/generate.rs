@@ -176,6 +176,7 @@ impl<S: EventStream> Work<'_, S> {
             finish_reason: Some(finish_reason.name().to_owned()),
             usage: Some(TokenUsage {
                 prompt_tokens: usage.prompt_tokens,
+                cached_tokens: usage.cached_tokens,
                 completion_tokens: usage.completion_tokens,
             }),
             latency_ms: Some(usage.prefill_ms + usage.decode_ms),

@@ -78,7 +78,7 @@ fn completion(text: &str, finish_reason: FinishReason) -> Event {
         logprobs: Vec::new(),
         usage: Usage {
             prompt_tokens: 5,
-            cached_tokens: 0,
+            cached_tokens: 2,
             completion_tokens: 3,
             queue_ms: 100.0,
             prefill_ms: 2.0,
@@ -170,7 +170,11 @@ fn a_prediction_has_the_output_the_patch_and_how_it_ended() {
         full_output: Some("So:\n<patch>\n+é\n</patch>".into()),
         model_patch: "\n+é\n".into(),
         finish_reason: Some("stop".into()),
-        usage: Some(crate::run::predictions::TokenUsage { prompt_tokens: 5, completion_tokens: 3 }),
+        usage: Some(crate::run::predictions::TokenUsage {
+            prompt_tokens: 5,
+            cached_tokens: 2,
+            completion_tokens: 3,
+        }),
         latency_ms: Some(3.5),
         error: None,
     };

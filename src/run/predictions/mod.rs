@@ -48,6 +48,14 @@ impl Prediction {
 pub struct TokenUsage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, tokens that were not computed again because an earlier prompt began with them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_tokens: usize,
     /// Tokens generated, EOS included.
     pub completion_tokens: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
