@@ -240,6 +240,16 @@ SIMT_DEVICE void combine_splits(uint32_t shared_weights, const float *partial_ou
     }
 }
 
+// Tokens of a split of a context: the smallest of the lengths min, 1.25 min, 1.5 min, 1.75 min, 2 min, 2.5 min … of which `most` reach.
+SIMT_DEVICE int decode_split_len(int kv_len, int min, int most) {
+    int octave = min, len = min;
+    while (int64_t{len} * most < kv_len) {
+        len += octave / 4;
+        if (len == 2 * octave) octave = len;
+    }
+    return len;
+}
+
 template <typename T, typename Stored, int HeadDim, int Rows> SIMT_DEVICE void attention_decode(const AttentionDecodeParams &params) {
     using Shape = DecodeShape<Stored, HeadDim, Rows>;
     constexpr int kStages = Shape::kStages, kTeams = Shape::kTeams, kRowTiles = Shape::kRowTiles;
@@ -254,11 +264,12 @@ template <typename T, typename Stored, int HeadDim, int Rows> SIMT_DEVICE void a
     const int first_position = start_position + rows.first / group;
     const int last_position = start_position + (rows.first + rows.count - 1) / group;
     const int first_key = params.window ? maximum(0, first_position - params.window + 1) : 0;
-    const int first_split = first_key / params.split_len, num_splits = last_position / params.split_len + 1 - first_split;
+    const int split_len = decode_split_len(span.kv_len, params.min_split_len, params.num_splits);
+    const int first_split = first_key / split_len, num_splits = last_position / split_len + 1 - first_split;
     if (static_cast<int>(block_x()) >= num_splits) return;
     const int split = first_split + block_x();
-    const int first_tile = maximum(split * params.split_len, first_key) / kTokens;
-    const int end_tile = (minimum((split + 1) * params.split_len, last_position + 1) + kTokens - 1) / kTokens;
+    const int first_tile = maximum(split * split_len, first_key) / kTokens;
+    const int end_tile = (minimum((split + 1) * split_len, last_position + 1) + kTokens - 1) / kTokens;
 
     const int lane = lane_index(), team = warp_index() / Shape::kTeamWarps, team_thread = thread_index() % Shape::kTeamThreads;
     const int warp_row = warp_index() % Shape::kTeamWarps * kRowTiles * 16;

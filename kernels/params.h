@@ -76,10 +76,10 @@ struct AttentionPrefillSm90Params {
     int32_t reserved;
 };
 
-// attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8]: grid (num_splits, num_kv_heads · row tiles, num_sequences).
+// attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8]: grid (splits of the sequence that has most, num_kv_heads · row tiles, num_sequences).
 //
-// The query rows · group rows of a KV head are computed in tiles of 16 or 64. Splits are runs of split_len tokens of one sequence, whatever else is in the
-// batch, and are combined in ascending order by the block that finishes last. What a window or the length leaves without work returns at once.
+// The query rows · group rows of a KV head are computed in tiles of 16 or 64. Splits are runs of as many tokens as the
+// sequence's own length asks for, whatever else is in the batch: min_split_len, raised by quarters until num_splits reach. They are combined in ascending order by the block that finishes last. What a window or the length leaves without work returns at once.
 struct AttentionDecodeParams {
     const void *q;  // [tokens, num_heads, head_dim], rows q_stride apart
     void *out;      // [tokens, num_heads, head_dim], rows out_stride apart
@@ -92,8 +92,8 @@ struct AttentionDecodeParams {
     int64_t out_stride;
     int32_t num_heads;
     int32_t max_query_len;  // query rows of the partial buffers per sequence
-    int32_t num_splits;     // of the longest context, 128 at most
-    int32_t split_len;      // tokens, a multiple of 16
+    int32_t num_splits;     // most of any context, 128 at most
+    int32_t min_split_len;  // tokens, a multiple of 16, of 64 where contexts may have more than num_splits of it
     int32_t window;
     float scale_log2e;
 };

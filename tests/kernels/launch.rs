@@ -166,7 +166,7 @@ fn the_few_row_product_runs_through_the_launch_layer() {
     let oracle: Vec<f64> = (0..2 * FEATURES).map(|i| dot(i / FEATURES, i % FEATURES)).collect();
     check("linear_skinny", &oracle, |launcher| {
         let (input, weight) = (upload(launcher, &input), upload(launcher, &weight));
-        let out = upload(launcher, &vec![bf16::NAN; 2 * FEATURES]);
+        let out = upload(launcher, &[bf16::NAN; 2 * FEATURES]);
         let mut workspace = SkinnyWorkspace::new(launcher).unwrap();
         let arguments = LinearSkinny {
             input: input.matrix(0, 2, DEPTH, DEPTH).unwrap(),

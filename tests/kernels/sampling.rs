@@ -154,7 +154,7 @@ fn check_on<T: Element>(
         let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let log_sum = logits.iter().map(|logit| (logit - max).exp()).sum::<f64>().ln();
         let expected = logits[token as usize] - max - log_sum;
-        if !((f64::from(logprob) - expected).abs() < 1e-5) {
+        if logprob.is_nan() || (f64::from(logprob) - expected).abs() >= 1e-5 {
             return Err(format!("{what}: log-probability {logprob}, expected {expected}"));
         }
     }
@@ -344,6 +344,6 @@ fn philox_gives_the_known_answers() {
         let pair = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
         assert_eq!(words, [pair(expected[0], expected[1]), pair(expected[2], expected[3])]);
         let (a, b) = (pair(counter[0], counter[1]), pair(counter[2], counter[3]));
-        assert_eq!(product[0], (u128::from(a) * u128::from(b) >> 64) as u64);
+        assert_eq!(product[0], ((u128::from(a) * u128::from(b)) >> 64) as u64);
     }
 }

@@ -146,7 +146,7 @@ params! {
         num_heads: i32,
         max_query_len: i32,
         num_splits: i32,
-        split_len: i32,
+        min_split_len: i32,
         window: i32,
         scale_log2e: f32,
     }

@@ -2,8 +2,8 @@
 
 use super::params::AttentionTile;
 
-/// Tokens that one split of a context has at least, a multiple of 16: below, combining the splits costs more than they save.
-const MIN_SPLIT_LEN: usize = 256;
+/// Tokens that one split of a context has at least, a multiple of 64: below, combining the splits costs more than they save.
+pub const MIN_SPLIT_LEN: usize = 256;
 
 /// How much of the best occupancy is enough: more splits than needed cost memory traffic.
 const ENOUGH: f64 = 0.85;
@@ -26,22 +26,25 @@ pub fn prefill_tiles(
     tiles.into_iter().map(|(_, tile)| tile).collect()
 }
 
-/// Tokens of a split of a context of `kv_len` tokens: [`MIN_SPLIT_LEN`] doubled until `max_splits` reach.
-pub fn decode_split_len(kv_len: usize, max_splits: usize) -> usize {
-    let mut len = MIN_SPLIT_LEN;
-    while kv_len > len * max_splits {
-        len *= 2;
+/// Splits of a context of `kv_len` tokens, as the kernel cuts it: their length is [`MIN_SPLIT_LEN`], raised by quarters until `max_splits` reach.
+pub fn decode_splits(kv_len: usize, max_splits: usize) -> usize {
+    let (mut octave, mut len) = (MIN_SPLIT_LEN, MIN_SPLIT_LEN);
+    while len * max_splits < kv_len {
+        len += octave / 4;
+        if len == 2 * octave {
+            octave = len;
+        }
     }
-    len
+    kv_len.div_ceil(len)
 }
 
 /// The most splits that one context is cut into, for `blocks` blocks a split and `slots` blocks that the device holds at a time.
 ///
-/// Chosen as if one sequence were alone, so that a sequence is cut in the same places whatever else is in the batch. As a context is cut into more than
-/// half as many, the mean occupancy over those counts: the fewest splits within 85 % of the best.
+/// Chosen as if one sequence were alone, so that a sequence is cut in the same places whatever else is in the batch. As a long context is cut into more
+/// than four fifths as many, the mean occupancy over those counts: the fewest splits within 85 % of the best.
 pub fn max_decode_splits(blocks: usize, slots: usize, most: usize) -> usize {
     let mean = |splits: usize| {
-        let counts = splits / 2 + 1..=splits;
+        let counts = (splits * 4 / 5 + 1).min(splits)..=splits;
         let number = counts.clone().count();
         counts.map(|count| occupancy(blocks * count, slots)).sum::<f64>() / number as f64
     };
@@ -78,14 +81,17 @@ mod tests {
     #[test]
     fn a_context_is_split_until_the_device_is_full_and_no_further() {
         // An H200 with two blocks a multiprocessor, 8 and 40 key/value heads.
-        for (kv_heads, kv_len) in [(8, 8192), (8, 16_384), (8, 100_000), (40, 8192), (40, 16_384)] {
+        for (kv_heads, kv_len) in [(8, 8192_usize), (8, 16_384), (8, 100_000), (40, 8192), (40, 16_384)] {
             let max_splits = max_decode_splits(kv_heads, 264, 64);
-            let splits = kv_len.div_ceil(decode_split_len(kv_len, max_splits));
-            assert!(splits <= max_splits && 2 * splits > max_splits, "{kv_len}: {splits} of {max_splits}");
+            let splits = decode_splits(kv_len, max_splits);
+            assert!(
+                splits <= max_splits && 5 * splits + 5 > 4 * max_splits,
+                "{kv_len}: {splits} of {max_splits}"
+            );
             let used = occupancy(kv_heads * splits, 264);
             assert!(used > 0.7, "{kv_heads} heads, {kv_len} tokens: {splits} splits use {used}");
         }
-        assert_eq!(decode_split_len(1, 64), MIN_SPLIT_LEN);
+        assert_eq!([1, 256, 257, 16_384, 16_385].map(|kv_len| decode_splits(kv_len, 64)), [1, 1, 2, 64, 52]);
         assert_eq!(max_decode_splits(1000, 264, 64), 1);
     }
 

@@ -7,7 +7,7 @@ use super::super::check::Check;
 use super::super::geometry::{DECODE_BLOCKS_PER_MULTIPROCESSOR, DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
 use super::super::launcher::Launcher;
 use super::super::params::AttentionDecodeParams;
-use super::super::schedule::{decode_split_len, max_decode_splits};
+use super::super::schedule::{MIN_SPLIT_LEN, decode_splits, max_decode_splits};
 use super::super::sequences::DeviceSequences;
 use super::attention_prefill::{check_heads, check_window};
 use super::cache::Cache;
@@ -78,7 +78,7 @@ impl DecodeWorkspace {
 
 /// `out = softmax(q · kᵀ · scale) · v`, causal, over each sequence's context.
 ///
-/// A sequence is cut by its own length and the device, never by what else is in the batch; one launch takes a run of sequences that are cut alike.
+/// A sequence is cut by its own length and the device, never by what else is in the batch.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
@@ -112,35 +112,29 @@ pub fn attention_decode(
     check.count("key/value heads and tiles of query rows", blocks, MOST_GRID_Y)?;
     let slots = launcher.properties().multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR;
     let max_splits = max_decode_splits(blocks, slots, DECODE_MOST_SPLITS);
-    let split_len = |kv_len| decode_split_len(kv_len, max_splits);
-    let mut first = 0;
-    // Lengths of one power of two are cut alike, so the runs of a batch are few.
-    for run in lens.chunk_by(|a, b| split_len(a.1) == split_len(b.1)) {
-        let split_len = split_len(run[0].1);
-        let longest = run.iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
-        let num_splits = longest.div_ceil(split_len);
-        let partial_rows = run.len() * heads.num_heads * num_splits * max_query_len;
-        workspace.reserve(partial_rows, heads.head_dim, run.len() * blocks)?;
-        let params = AttentionDecodeParams {
-            q: q.address,
-            out: out.address,
-            partial_out: workspace.partial_out.vector().address,
-            partial_lse: workspace.partial_lse.vector().address,
-            counters: workspace.counters.vector().address,
-            cache: cache_params,
-            sequences: sequences.params(first..first + run.len()),
-            q_stride: q.row_stride as i64,
-            out_stride: out.row_stride as i64,
-            num_heads: heads.num_heads as i32,
-            max_query_len: max_query_len as i32,
-            num_splits: num_splits as i32,
-            split_len: split_len as i32,
-            window: window_len,
-            scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
-        };
-        // SAFETY: every view was checked against its buffer, the block tables against the cache, and the workspace has room for all splits.
-        unsafe { start(launcher, kernel, [num_splits, blocks, run.len()], &params)? };
-        first += run.len();
+    let used_splits = lens.iter().map(|&(_, kv_len)| decode_splits(kv_len, max_splits)).max().unwrap_or(0);
+    if used_splits == 0 {
+        return Ok(());
     }
-    Ok(())
+    let partial_rows = lens.len() * heads.num_heads * max_splits * max_query_len;
+    workspace.reserve(partial_rows, heads.head_dim, lens.len() * blocks)?;
+    let params = AttentionDecodeParams {
+        q: q.address,
+        out: out.address,
+        partial_out: workspace.partial_out.vector().address,
+        partial_lse: workspace.partial_lse.vector().address,
+        counters: workspace.counters.vector().address,
+        cache: cache_params,
+        sequences: sequences.params(0..lens.len()),
+        q_stride: q.row_stride as i64,
+        out_stride: out.row_stride as i64,
+        num_heads: heads.num_heads as i32,
+        max_query_len: max_query_len as i32,
+        num_splits: max_splits as i32,
+        min_split_len: MIN_SPLIT_LEN as i32,
+        window: window_len,
+        scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
+    };
+    // SAFETY: every view was checked against its buffer, the block tables against the cache, and the workspace has room for all splits.
+    unsafe { start(launcher, kernel, [used_splits, blocks, lens.len()], &params) }
 }
