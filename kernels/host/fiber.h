@@ -9,12 +9,17 @@
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace simt::host {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kStackBytes = 512 * 1024;  // red zones around every local
+#else
 constexpr size_t kStackBytes = 64 * 1024;
+#endif
 
 struct Fiber {
 #ifdef SIMT_FIBER_UCONTEXT
@@ -32,11 +37,19 @@ struct Fiber {
 extern "C" void simt_fiber_switch(void **save, void *load);
 #endif
 
+// Forgets the red zones of the fiber that was last on `stack`: it never returned.
+inline void fiber_stack_clean([[maybe_unused]] uint8_t *stack) {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(stack, kStackBytes);
+#endif
+}
+
 // Prepares `fiber` to run `main`, which never returns, on `stack`.
 inline void fiber_make(Fiber &fiber, uint8_t *stack, void (*main)()) {
     fiber.stack_bottom = stack;
     fiber.stack_size = kStackBytes;
     fiber.fake_stack = nullptr;
+    fiber_stack_clean(stack);
 #ifdef SIMT_FIBER_UCONTEXT
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = stack;
@@ -52,9 +65,10 @@ inline void fiber_make(Fiber &fiber, uint8_t *stack, void (*main)()) {
 #endif
 }
 
-inline void fiber_entered([[maybe_unused]] Fiber &fiber) {
+// To be called where a fiber starts and where it goes on; `thread` is the fiber of the thread's own stack, when it was the one that was left.
+inline void fiber_entered([[maybe_unused]] Fiber &fiber, [[maybe_unused]] Fiber *thread = nullptr) {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fiber.fake_stack, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(fiber.fake_stack, thread ? &thread->stack_bottom : nullptr, thread ? &thread->stack_size : nullptr);
 #endif
 }
 

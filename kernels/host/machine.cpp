@@ -64,7 +64,10 @@ struct Stacks {
         return fibers[i].first;
     }
     ~Stacks() {
-        for (auto &[fiber, memory] : fibers) munmap(memory - 4096, kStackBytes + 4096);
+        for (auto &[fiber, memory] : fibers) {
+            fiber_stack_clean(memory);
+            munmap(memory - 4096, kStackBytes + 4096);
+        }
     }
 };
 thread_local std::unique_ptr<Stacks> stacks;
@@ -84,7 +87,8 @@ void leave(bool same_warp) {
 }
 
 void lane_main() {
-    fiber_entered(*current->running->fiber);
+    // A thread's first lane is entered from the thread's own stack.
+    fiber_entered(*current->running->fiber, stacks->scheduler.stack_bottom ? nullptr : &stacks->scheduler);
     Block &block = *current;
     block.entry(block.params);
     Lane &lane = *block.running;
