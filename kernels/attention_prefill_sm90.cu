@@ -319,6 +319,8 @@ template <typename T, int HeadDim> SIMT_DEVICE void consume(const AttentionPrefi
             keys.release();
             if (masked) mask_scores(scores, visible, j * kKvRows);
             softmax();
+#pragma unroll
+            for (float sum : row_sum) computed_by_now(sum);
             wgmma_wait<0>();
             wgmma_hold(out);
 #pragma unroll

@@ -85,6 +85,12 @@ template <int Count> SIMT_DEVICE void wgmma_hold(uint32_t (&a)[Count]) {
     for (int i = 0; i < Count; ++i) asm volatile("" : "+r"(a[i])::"memory");
 }
 
+// Has `value`, which is never negative, computed before what follows. ptxas otherwise moves arithmetic below the waits for products that should hide it:
+// it heeds neither volatile nor `wgmma_hold`, only control flow. Compare what `cuobjdump -sass` shows between two WARPGROUP.DEPBAR.
+SIMT_DEVICE void computed_by_now(float value) {
+    if (value < 0.0f) asm volatile("nanosleep.u32 1;" ::: "memory");
+}
+
 // d (+)= a · b in f32, 64 × N for a 64 × 16 and b 16 × N. Thread t holds rows 16 · (t / 32) + (t % 32) / 4 and 8 below, d[4 · j + 2 · h + i] at row + 8 · h,
 // column 8 · j + 2 · (t % 4) + i; a in registers as for mma_m16n8k16. `TransposedB`: b lies in memory as rows of N (values), else as rows of k (keys).
 template <typename T, int N, bool TransposedB> struct Wgmma;
