@@ -105,7 +105,12 @@ pub fn attention_decode(
     cache.holds(check, sequences)?;
     check.count("sequences", lens.len(), MOST_GRID_Y)?;
     check.count("query_len", max_query_len, MAX_DECODE_ROWS)?;
-    check.that(softmax_scale.is_finite(), "softmax_scale", "a finite number", softmax_scale)?;
+    check.that(
+        softmax_scale.is_finite() && softmax_scale > 0.0,
+        "softmax_scale",
+        "a positive number",
+        softmax_scale,
+    )?;
     let window_len = check_window(check, window)?;
 
     let blocks = heads.num_kv_heads * row_tiles;

@@ -137,7 +137,12 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         sequences.lens().len(),
         tiles.num_sequences,
     )?;
-    check.that(softmax_scale.is_finite(), "softmax_scale", "a finite number", softmax_scale)?;
+    check.that(
+        softmax_scale.is_finite() && softmax_scale > 0.0,
+        "softmax_scale",
+        "a positive number",
+        softmax_scale,
+    )?;
     let params = AttentionPrefillParams {
         q: q.address,
         out: out.address,
