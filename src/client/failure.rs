@@ -1,7 +1,7 @@
 //! Why a request has no answer, told apart by what to do about it.
 
 use super::{Attempt, Usage};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// What kind of failure it is, after all tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,8 +10,10 @@ pub enum FailureKind {
     Authentication,
     /// Credit, quota or a spend limit is exhausted: every request will fail the same way.
     Quota,
-    /// The model does not exist there: every request will fail the same way.
+    /// The model does not exist there: every request for it will fail the same way.
     UnknownModel,
+    /// The address is not one of this protocol, or nobody who can be trusted: every request will fail the same way.
+    WrongAddress,
     /// The prompt, or the prompt with room for the answer, is longer than the model's context.
     ContextOverflow,
     /// The server refuses this request for another reason that a repetition will not change.
@@ -26,6 +28,29 @@ pub enum FailureKind {
     Protocol,
 }
 
+impl FailureKind {
+    /// Whether every further request for the model will fail the same way, so that a run should end.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Authentication | Self::Quota | Self::UnknownModel | Self::WrongAddress)
+    }
+
+    /// Whether a repetition may succeed.
+    pub(super) fn is_transient(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Server | Self::Network)
+    }
+
+    /// The kind in the library's error.
+    pub(super) fn error_kind(self) -> ErrorKind {
+        match self {
+            Self::Authentication | Self::ContextOverflow | Self::Rejected => ErrorKind::InvalidArgument,
+            Self::UnknownModel | Self::WrongAddress => ErrorKind::NotFound,
+            Self::Quota | Self::RateLimited | Self::Server | Self::Network | Self::Protocol => {
+                ErrorKind::Network
+            }
+        }
+    }
+}
+
 /// A request that failed.
 #[derive(Debug)]
 pub struct Failure {
@@ -35,6 +60,15 @@ pub struct Failure {
     pub error: Error,
     /// Every try.
     pub attempts: Vec<Attempt>,
-    /// What the tries may have been billed.
+    /// What is known of the tokens that the tries were billed.
     pub usage: Usage,
+    /// Tries that may have been billed without a full account in `usage`.
+    pub unmetered: u32,
+}
+
+impl Failure {
+    /// A request that was never sent.
+    pub(super) fn unsent(kind: FailureKind, error: Error) -> Self {
+        Self { kind, error, attempts: Vec::new(), usage: Usage::default(), unmetered: 0 }
+    }
 }

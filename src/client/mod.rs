@@ -7,8 +7,29 @@ mod response;
 mod secret;
 mod usage;
 
+mod client;
+mod config;
+mod endpoint;
+mod provider;
+
+mod protocol;
+mod refusal;
+mod sse;
+
+mod breaker;
+mod rate_limit;
+mod redact;
+mod retry;
+mod transport;
+
+pub use client::{Client, OnText};
+pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
 pub use failure::{Failure, FailureKind};
+pub use provider::Provider;
+pub use rate_limit::{Pace, Quota};
 pub use request::{Request, Sampling};
 pub use response::{Attempt, Choice, FinishReason, Response};
+pub use retry::RetryPolicy;
 pub use secret::Secret;
+pub use transport::PaceObserver;
 pub use usage::Usage;

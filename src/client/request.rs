@@ -14,7 +14,7 @@ pub struct Sampling {
 /// One completion of one conversation turn.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
-    /// The model's name, or the deployment's on Azure.
+    /// The model's name, or the deployment's on Azure; empty means the client's.
     pub model: String,
     /// Instructions that come before the user's message; empty sends none.
     pub system: String,
@@ -30,6 +30,7 @@ pub struct Request {
     pub n: u32,
     /// Whether the shared beginning of the prompt is marked for the provider's cache.
     pub prompt_cache: bool,
-    /// Further members of the request's JSON object, as the user gave them; they win over ours.
+    /// Further members of the request's JSON object, as the user gave them. They win over ours, and `null` takes a member
+    /// out; only `stream` is the client's to set.
     pub extra: Map<String, Value>,
 }

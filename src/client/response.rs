@@ -52,6 +52,8 @@ pub struct Response {
     pub model: Option<String>,
     /// Tokens, over all answers and all tries that were billed.
     pub usage: Usage,
+    /// Tries, successful ones included, that may have been billed without a full account in `usage`.
+    pub unmetered: u32,
     /// Every try, the last one succeeded.
     pub attempts: Vec<Attempt>,
 }
