@@ -137,7 +137,7 @@ impl Client {
         }
     }
 
-    fn with_model(&self, request: &Request) -> Request {
+    pub(super) fn with_model(&self, request: &Request) -> Request {
         let mut request = request.clone();
         if request.model.is_empty() {
             request.model.clone_from(&self.model);
@@ -154,7 +154,7 @@ impl Client {
         Ok(Call::post_json(self.endpoint.url(&request.model), encode(&body.into())?))
     }
 
-    fn refuses_sampling(&self, request: &Request) -> bool {
+    pub(super) fn refuses_sampling(&self, request: &Request) -> bool {
         let refuses = self.endpoint.refuses_sampling;
         if refuses && (request.sampling.temperature.is_some() || request.sampling.top_p.is_some()) {
             self.sampling_dropped.call_once(|| {

@@ -306,3 +306,116 @@ fn header_value(origin: &str, value: &str) -> Result<HeaderValue> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(config: &ClientConfig, environment: &[(&str, &str)]) -> Result<Endpoint> {
+        Endpoint::resolve(config, &|name| {
+            environment.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn server_and_key_come_from_the_environment() {
+        #[track_caller]
+        fn check(model: &str, provider: Option<Provider>, environment: &[(&str, &str)], url: &str, header: (&str, &str)) {
+            let config = ClientConfig { model: model.into(), provider, ..ClientConfig::default() };
+            let endpoint = resolve(&config, environment).unwrap();
+            assert_eq!(endpoint.url(model).as_str(), url);
+            assert_eq!(endpoint.headers.get(header.0).unwrap(), header.1);
+        }
+        check(
+            "gpt-4o",
+            None,
+            &[("OPENAI_API_KEY", " k\n")],
+            "https://api.openai.com/v1/chat/completions",
+            ("authorization", "Bearer k"),
+        );
+        check(
+            "claude-opus-5-5",
+            None,
+            &[("ANTHROPIC_API_KEY", "k")],
+            "https://api.anthropic.com/v1/messages",
+            ("x-api-key", "k"),
+        );
+        check(
+            "claude-2",
+            None,
+            &[("ANTHROPIC_AUTH_TOKEN", "k"), ("ANTHROPIC_BASE_URL", "http://gateway/a")],
+            "http://gateway/a/v1/complete",
+            ("authorization", "Bearer k"),
+        );
+        let azure = ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/");
+        check(
+            "d",
+            Some(Provider::Azure),
+            &[azure, ("AZURE_OPENAI_API_KEY", "k"), ("OPENAI_API_VERSION", "2024-10-21")],
+            "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21",
+            ("api-key", "k"),
+        );
+        check(
+            "d",
+            Some(Provider::Azure),
+            &[azure, ("AZURE_OPENAI_API_KEY", " "), ("AZURE_OPENAI_AD_TOKEN", "t"), ("OPENAI_API_VERSION", "preview")],
+            "https://r.openai.azure.com/openai/v1/chat/completions?api-version=preview",
+            ("authorization", "Bearer t"),
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_said_before_anything_is_sent() {
+        #[track_caller]
+        fn check(config: ClientConfig, environment: &[(&str, &str)], expected: &str) {
+            let error = resolve(&config, environment).err().unwrap();
+            let text = format!("{} / {}", error.to_line(), error.hint().unwrap_or_default());
+            assert!(text.contains(expected), "{text}");
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+        let named = |model: &str| ClientConfig { model: model.into(), ..ClientConfig::default() };
+        let at = |url: &str| ClientConfig { base_url: Some(url.into()), ..named("m") };
+        let keyed = |key: KeySource| ClientConfig { key, ..named("gpt-4o") };
+        check(named("llama"), &[], "`llama` does not tell its provider / give the provider");
+        check(named("gpt-4o"), &[], "no API key for openai / put it into the environment variable OPENAI_API_KEY");
+        check(keyed(KeySource::Environment("MINE".into())), &[], "MINE is not set");
+        check(keyed(KeySource::Given(Secret::new("s3cret\nmore"))), &[], "the key that was given is none");
+        check(keyed(KeySource::File("/nowhere/key".into())), &[], "/nowhere/key: cannot read the key");
+        check(keyed(KeySource::None), &[("OPENAI_BASE_URL", "localhost:8000")], "the base URL is none");
+        check(at("http://u:s3cret@[/"), &[], "the base URL is none");
+        check(at("file:///etc/passwd"), &[], "got the scheme `file`");
+        let azure = ClientConfig { provider: Some(Provider::Azure), ..named("d") };
+        check(azure, &[], "no base URL is given / set AZURE_OPENAI_ENDPOINT");
+        let headers = super::super::Headers([("x y".to_owned(), "s3cret".to_owned())].into());
+        check(ClientConfig { headers, ..at("http://h") }, &[], "got `x y`");
+        let headers = super::super::Headers([("x".to_owned(), "s3cret\r\ny: z".to_owned())].into());
+        check(ClientConfig { headers, ..at("http://h") }, &[], "cannot be sent as a header");
+    }
+
+    #[test]
+    fn another_server_needs_no_key_and_is_named_without_credentials() {
+        let config = ClientConfig {
+            base_url: Some("http://u:s3cret@localhost:1/v1?q=s3cret".into()),
+            model: "meta/llama".into(),
+            ..ClientConfig::default()
+        };
+        let endpoint = resolve(&config, &[]).unwrap();
+        assert_eq!((endpoint.provider, endpoint.server().as_str()), (Provider::Openai, "http://localhost:1"));
+        assert!(endpoint.headers.is_empty() && endpoint.key_origin.is_none());
+    }
+
+    #[test]
+    fn sampling_is_refused_from_a_version_on() {
+        for (version, expected) in [(None, false), (Some("2023-06-01"), false), (Some("2026-10-21"), true)] {
+            let config = ClientConfig {
+                provider: Some(Provider::Anthropic),
+                key: KeySource::None,
+                api_version: version.map(str::to_owned),
+                ..ClientConfig::default()
+            };
+            let endpoint = resolve(&config, &[]).unwrap();
+            assert_eq!(endpoint.refuses_sampling, expected, "{version:?}");
+            assert_eq!(endpoint.headers["anthropic-version"], version.unwrap_or(DEFAULT_ANTHROPIC_VERSION));
+        }
+    }
+}

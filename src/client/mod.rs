@@ -8,6 +8,7 @@ mod secret;
 mod usage;
 
 mod client;
+mod batch;
 mod config;
 mod endpoint;
 mod provider;
@@ -22,6 +23,7 @@ mod redact;
 mod retry;
 mod transport;
 
+pub use batch::{BatchAnswer, BatchResult, BatchStatus};
 pub use client::{Client, OnText};
 pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
 pub use failure::{Failure, FailureKind};
@@ -33,3 +35,6 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use transport::PaceObserver;
 pub use usage::Usage;
+
+#[cfg(test)]
+mod tests;
