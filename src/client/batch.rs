@@ -77,7 +77,8 @@ impl Client {
         let request = &self.with_model(request);
         let form =
             Form { n: request.n.max(1), stream: false, refuses_sampling: self.refuses_sampling(request) };
-        let rejected = |reason: String| Failure::unsent(FailureKind::Rejected, Error::invalid_argument(reason));
+        let rejected =
+            |reason: String| Failure::unsent(FailureKind::Rejected, Error::invalid_argument(reason));
         let body = self.endpoint.protocol.body(request, form).map_err(rejected)?;
         let line = match self.endpoint.protocol {
             Protocol::Chat | Protocol::Responses => json!({
@@ -146,7 +147,9 @@ impl Client {
         let (status, body) = match value.get("result") {
             Some(result) if result["type"] == "succeeded" => (200, result["message"].clone()),
             Some(result) if result["type"] == "errored" => (200, result["error"].clone()),
-            Some(result) => (200, json!({"error": {"message": format!("the request is {}", result["type"])}})),
+            Some(result) => {
+                (200, json!({"error": {"message": format!("the request is {}", result["type"])}}))
+            }
             None if value["response"].is_object() => {
                 let status = value["response"]["status_code"].as_u64().unwrap_or(200);
                 (u16::try_from(status).unwrap_or(500), value["response"]["body"].clone())
@@ -181,13 +184,12 @@ impl Client {
 
     async fn fetch_json(&self, call: Call, once: bool) -> Result<Value, Failure> {
         let body = self.fetch(call, MAX_STATUS, once).await?;
-        serde_json::from_slice::<Value>(&body)
-            .ok()
-            .filter(|value| value["id"].is_string())
-            .ok_or_else(|| {
-                let fault = self.transport.malformed(200, &format!("no batch: {}", one_line(&String::from_utf8_lossy(&body))));
-                Failure::unsent(fault.kind, fault.error)
-            })
+        serde_json::from_slice::<Value>(&body).ok().filter(|value| value["id"].is_string()).ok_or_else(|| {
+            let fault = self
+                .transport
+                .malformed(200, &format!("no batch: {}", one_line(&String::from_utf8_lossy(&body))));
+            Failure::unsent(fault.kind, fault.error)
+        })
     }
 
     async fn fetch(&self, call: Call, limit: usize, once: bool) -> Result<Vec<u8>, Failure> {
@@ -245,7 +247,8 @@ fn upload(url: Url, lines: &[String]) -> Call {
         body.push('\n');
     }
     body.push_str(&format!("\r\n--{BOUNDARY}--\r\n"));
-    let content_type = HeaderValue::from_static("multipart/form-data; boundary=swebench-infer-batch-boundary");
+    let content_type =
+        HeaderValue::from_static("multipart/form-data; boundary=swebench-infer-batch-boundary");
     Call { content_type, ..Call::post_json(url, body.into_bytes()) }
 }
 
@@ -308,7 +311,11 @@ torn"#;
             (429, "", "{}"),
             (200, "", r#"{"id":"file-1"}"#),
             (200, "", r#"{"id":"batch-1","status":"validating"}"#),
-            (200, "", r#"{"id":"batch-1","status":"completed","output_file_id":"file/2","request_counts":{"total":3,"completed":1,"failed":2}}"#),
+            (
+                200,
+                "",
+                r#"{"id":"batch-1","status":"completed","output_file_id":"file/2","request_counts":{"total":3,"completed":1,"failed":2}}"#,
+            ),
             (200, "", results),
         ]);
         let client = client(Provider::Openai, &server.url);
@@ -324,7 +331,9 @@ torn"#;
         let results = client.batch_results(&status).await.unwrap();
         let kinds: Vec<_> = results
             .iter()
-            .map(|result| (result.custom_id.as_str(), result.answer.as_ref().err().map(|failure| failure.kind)))
+            .map(|result| {
+                (result.custom_id.as_str(), result.answer.as_ref().err().map(|failure| failure.kind))
+            })
             .collect();
         let expected =
             [("a", None), ("b", Some(FailureKind::ContextOverflow)), ("c", Some(FailureKind::Server))];
@@ -342,7 +351,11 @@ torn"#;
 {"custom_id":"c","result":{"type":"expired"}}"#;
         let server = Server::answering(&[
             (200, "", r#"{"id":"b1","processing_status":"in_progress","request_counts":{"processing":3}}"#),
-            (200, "", r#"{"id":"b1","processing_status":"ended","results_url":"http://elsewhere/","request_counts":{"processing":0,"succeeded":1,"errored":1,"expired":1}}"#),
+            (
+                200,
+                "",
+                r#"{"id":"b1","processing_status":"ended","results_url":"http://elsewhere/","request_counts":{"processing":0,"succeeded":1,"errored":1,"expired":1}}"#,
+            ),
             (200, "", results),
         ]);
         let client = client(Provider::Anthropic, &server.url);

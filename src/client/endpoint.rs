@@ -320,7 +320,13 @@ mod tests {
     #[test]
     fn server_and_key_come_from_the_environment() {
         #[track_caller]
-        fn check(model: &str, provider: Option<Provider>, environment: &[(&str, &str)], url: &str, header: (&str, &str)) {
+        fn check(
+            model: &str,
+            provider: Option<Provider>,
+            environment: &[(&str, &str)],
+            url: &str,
+            header: (&str, &str),
+        ) {
             let config = ClientConfig { model: model.into(), provider, ..ClientConfig::default() };
             let endpoint = resolve(&config, environment).unwrap();
             assert_eq!(endpoint.url(model).as_str(), url);
@@ -358,7 +364,12 @@ mod tests {
         check(
             "d",
             Some(Provider::Azure),
-            &[azure, ("AZURE_OPENAI_API_KEY", " "), ("AZURE_OPENAI_AD_TOKEN", "t"), ("OPENAI_API_VERSION", "preview")],
+            &[
+                azure,
+                ("AZURE_OPENAI_API_KEY", " "),
+                ("AZURE_OPENAI_AD_TOKEN", "t"),
+                ("OPENAI_API_VERSION", "preview"),
+            ],
             "https://r.openai.azure.com/openai/v1/chat/completions?api-version=preview",
             ("authorization", "Bearer t"),
         );
@@ -377,7 +388,11 @@ mod tests {
         let at = |url: &str| ClientConfig { base_url: Some(url.into()), ..named("m") };
         let keyed = |key: KeySource| ClientConfig { key, ..named("gpt-4o") };
         check(named("llama"), &[], "`llama` does not tell its provider / give the provider");
-        check(named("gpt-4o"), &[], "no API key for openai / put it into the environment variable OPENAI_API_KEY");
+        check(
+            named("gpt-4o"),
+            &[],
+            "no API key for openai / put it into the environment variable OPENAI_API_KEY",
+        );
         check(keyed(KeySource::Environment("MINE".into())), &[], "MINE is not set");
         check(keyed(KeySource::Given(Secret::new("s3cret\nmore"))), &[], "the key that was given is none");
         check(keyed(KeySource::File("/nowhere/key".into())), &[], "/nowhere/key: cannot read the key");

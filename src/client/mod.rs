@@ -7,8 +7,8 @@ mod response;
 mod secret;
 mod usage;
 
-mod client;
 mod batch;
+mod client;
 mod config;
 mod endpoint;
 mod provider;

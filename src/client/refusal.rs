@@ -185,17 +185,11 @@ const EXHAUSTED: &[&str] = &[
 
 /// The text on one line, cut where it is too long for a message.
 pub(super) fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if line.chars().count() + word.chars().count() > MAX_MESSAGE {
-            line.extend(word.chars().take(MAX_MESSAGE.saturating_sub(line.chars().count())));
-            line.push('…');
-            break;
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
+    let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
+    let mut characters = words.flat_map(str::chars);
+    let mut line: String = characters.by_ref().take(MAX_MESSAGE).collect();
+    if characters.next().is_some() {
+        line.push('…');
     }
     line
 }

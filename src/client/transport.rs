@@ -334,20 +334,15 @@ fn network_fault(kind: FailureKind, error: Error) -> Fault {
 }
 
 /// The reason why the server's certificate was refused, when that is what happened.
-fn certificate_error(error: &reqwest::Error) -> Option<String> {
-    let mut next = error.source();
-    while let Some(source) = next {
-        // What an `io::Error` holds is not among its sources.
-        let inner = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .or_else(|| source.downcast_ref::<rustls::Error>());
-        if let Some(tls @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) =
-            tls
-        {
-            return Some(tls.to_string());
-        }
-        next = source.source();
+fn certificate_error(error: &(dyn StdError + 'static)) -> Option<String> {
+    match error.downcast_ref::<rustls::Error>() {
+        Some(tls @ rustls::Error::InvalidCertificate(_)) => return Some(tls.to_string()),
+        Some(_) => return None,
+        None => {}
     }
-    None
+    // What an `io::Error` holds is not among its sources.
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => certificate_error(inner),
+        None => certificate_error(error.source()?),
+    }
 }

@@ -53,7 +53,8 @@ fn statuses(attempts: &[Attempt]) -> Vec<Option<u16>> {
 async fn every_provider_is_asked_in_its_way() {
     async fn check(config: ClientConfig, answer: &'static str, head: &str, header: &str) {
         let server = Server::answering(&[(200, "", answer)]);
-        let config = ClientConfig { base_url: Some(server.url.clone() + &config.base_url.unwrap()), ..config };
+        let config =
+            ClientConfig { base_url: Some(server.url.clone() + &config.base_url.unwrap()), ..config };
         let response = client(&config).complete(&request(), None).await.unwrap();
         assert_eq!(response.choices[0].text, "grüße");
         let request = &server.requests()[0];
@@ -74,7 +75,8 @@ async fn every_provider_is_asked_in_its_way() {
     let dated = |path: &str| ClientConfig { api_version: Some("2024-10-21".into()), ..azure(path) };
     check(azure(""), CHAT, "/openai/v1/chat/completions", &api_key).await;
     check(azure("/openai/v1/"), CHAT, "/openai/v1/chat/completions", &api_key).await;
-    check(ClientConfig { bearer: true, ..azure("/openai") }, CHAT, "/openai/v1/chat/completions", &bearer).await;
+    check(ClientConfig { bearer: true, ..azure("/openai") }, CHAT, "/openai/v1/chat/completions", &bearer)
+        .await;
     let classic = "/openai/deployments/m/chat/completions?api-version=2024-10-21";
     check(dated(""), CHAT, classic, &api_key).await;
     check(dated("/openai/deployments/m"), CHAT, classic, &api_key).await;
@@ -87,20 +89,30 @@ async fn every_provider_is_asked_in_its_way() {
     check(anthropic("/v1"), MESSAGE, "/v1/messages", "anthropic-version: 2023-06-01").await;
     check(ClientConfig { bearer: true, ..anthropic("") }, MESSAGE, "/v1/messages", &bearer).await;
     let completion = r#"{"completion":"grüße","stop_reason":"stop_sequence"}"#;
-    check(config(Provider::AnthropicText, ""), completion, "/v1/complete", "anthropic-version: 2023-06-01").await;
+    check(config(Provider::AnthropicText, ""), completion, "/v1/complete", "anthropic-version: 2023-06-01")
+        .await;
 }
 
 #[tokio::test]
 async fn failed_tries_are_repeated_where_that_may_help() {
     #[track_caller]
-    fn check(answers: &[(u16, &'static str, &'static str)], expected: &[u16], kind: Option<FailureKind>) -> impl Future<Output = ()> {
+    fn check(
+        answers: &[(u16, &'static str, &'static str)],
+        expected: &[u16],
+        kind: Option<FailureKind>,
+    ) -> impl Future<Output = ()> {
         let server = Server::answering(answers);
         let expected: Vec<_> = expected.iter().map(|status| Some(*status)).collect();
         async move {
             match (openai(&server).complete(&request(), None).await, kind) {
                 (Ok(response), None) => assert_eq!(statuses(&response.attempts), expected),
                 (Err(failure), Some(kind)) => {
-                    assert_eq!((failure.kind, statuses(&failure.attempts)), (kind, expected), "{}", failure.error);
+                    assert_eq!(
+                        (failure.kind, statuses(&failure.attempts)),
+                        (kind, expected),
+                        "{}",
+                        failure.error
+                    );
                 }
                 (result, kind) => panic!("{result:?} instead of {kind:?}"),
             }
@@ -131,7 +143,8 @@ async fn failed_tries_are_repeated_where_that_may_help() {
     check(&[(400, "", overflow), ok], &[400], Some(FailureKind::ContextOverflow)).await;
     // An error that comes with success.
     check(&[(200, "", r#"{"error":{"message":"upstream failed","code":502}}"#), ok], &[200, 200], None).await;
-    check(&[(200, "", r#"{"error":{"message":"bad","code":400}}"#), ok], &[200], Some(FailureKind::Rejected)).await;
+    check(&[(200, "", r#"{"error":{"message":"bad","code":400}}"#), ok], &[200], Some(FailureKind::Rejected))
+        .await;
     for junk in ["<html><title>Log in</title></html>", r#"{"choices": [{"mess"#, "[1]", ""] {
         check(&[(200, "", junk), ok], &[200], Some(FailureKind::Protocol)).await;
     }
@@ -144,13 +157,20 @@ async fn each_form_of_a_wait_is_honoured() {
         ("retry-after: 0.03\r\n", 30, 40),
         ("retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 0, 1),
         ("x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 30ms\r\n", 30, 40),
-        ("anthropic-ratelimit-requests-remaining: 0\r\nanthropic-ratelimit-requests-reset: 2026-01-01T00:00:00Z\r\n", 0, 1),
+        (
+            "anthropic-ratelimit-requests-remaining: 0\r\nanthropic-ratelimit-requests-reset: 2026-01-01T00:00:00Z\r\n",
+            0,
+            1,
+        ),
         ("retry-after: nonsense\r\n", 0, 2),
     ] {
         let server = Server::answering(&[(429, headers, "{}"), (200, "", CHAT)]);
         let response = openai(&server).complete(&request(), None).await.unwrap();
         let wait = response.attempts[0].wait;
-        assert!(wait >= Duration::from_millis(least) && wait <= Duration::from_millis(most), "{headers}{wait:?}");
+        assert!(
+            wait >= Duration::from_millis(least) && wait <= Duration::from_millis(most),
+            "{headers}{wait:?}"
+        );
     }
     // Longer than the deadline: no use in waiting.
     let server = Server::answering(&[(429, "retry-after: 3600\r\n", "{}")]);
@@ -181,7 +201,9 @@ async fn a_stream_that_breaks_is_asked_for_again_unless_its_text_is_out() {
         data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"hal\"}}\n\n";
     let rest = "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":3}}\n\n\
         data: {\"type\":\"message_stop\"}\n\n";
-    let overloaded = format!("{start}data: {{\"type\":\"error\",\"error\":{{\"type\":\"overloaded_error\",\"message\":\"x\"}}}}\n\n");
+    let overloaded = format!(
+        "{start}data: {{\"type\":\"error\",\"error\":{{\"type\":\"overloaded_error\",\"message\":\"x\"}}}}\n\n"
+    );
     let whole = format!("{start}{rest}");
     for broken in [events(start, 50, true), events(start, 50, false), events(&overloaded, 50, false)] {
         let server = Server::start(vec![broken, events(&whole, 50, false)]);
@@ -190,7 +212,10 @@ async fn a_stream_that_breaks_is_asked_for_again_unless_its_text_is_out() {
         assert_eq!(statuses(&response.attempts), [Some(200), Some(200)]);
         assert_eq!(response.choices[0].text, "hal");
         // The first try was billed for its prompt at least.
-        assert_eq!((response.usage.input_tokens, response.usage.output_tokens, response.unmetered), (80, 4, 1));
+        assert_eq!(
+            (response.usage.input_tokens, response.usage.output_tokens, response.unmetered),
+            (80, 4, 1)
+        );
 
         let server = Server::start(vec![events(start, 50, true), events(&whole, 50, false)]);
         let config = ClientConfig { base_url: Some(server.url.clone()), ..config };
@@ -320,7 +345,8 @@ async fn several_answers_are_asked_for_until_they_are_there() {
 
 #[tokio::test]
 async fn tokens_are_counted_where_there_is_a_service() {
-    let server = Server::answering(&[(529, "", ""), (200, "", r#"{"input_tokens": 17}"#), (404, "", "no such page")]);
+    let server =
+        Server::answering(&[(529, "", ""), (200, "", r#"{"input_tokens": 17}"#), (404, "", "no such page")]);
     let client = client(&config(Provider::Anthropic, &server.url));
     assert_eq!(client.count_tokens(&request()).await.unwrap(), Some(17));
     assert_eq!(client.count_tokens(&request()).await.unwrap(), None);
@@ -335,7 +361,8 @@ async fn limits_are_told_of_failures_too() {
     let server = Server::answering(&[(429, headers, "{}"), (200, headers, CHAT)]);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
-    let client = openai(&server).with_pace_observer(Arc::new(move |pace: &Pace| sink.lock().unwrap().push(*pace)));
+    let client =
+        openai(&server).with_pace_observer(Arc::new(move |pace: &Pace| sink.lock().unwrap().push(*pace)));
     client.complete(&request(), None).await.unwrap();
     let seen: Vec<_> = seen.lock().unwrap().iter().map(|pace| (pace.status, pace.requests.limit)).collect();
     assert_eq!(seen, [(429, Some(60)), (200, Some(60))]);

@@ -56,8 +56,14 @@ async fn http2_with_an_authority_of_ones_own() {
         let response = client.complete(&request(), None).await.unwrap();
         assert_eq!(response.choices[0].text, "grüße");
     }
-    let failure = super::client(&config(Provider::Openai, &url)).complete(&request(), None).await.unwrap_err();
-    assert_eq!((failure.kind, failure.attempts.len()), (FailureKind::WrongAddress, 1), "{}", failure.error);
+    let failure =
+        super::client(&config(Provider::Openai, &url)).complete(&request(), None).await.unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.attempts.len()),
+        (FailureKind::WrongAddress, 1),
+        "{}",
+        failure.error.to_line()
+    );
     assert!(failure.error.hint().unwrap().contains("ca-certificates"));
     let file = ClientConfig { ca_file: Some(data("make.sh")), ..config(Provider::Openai, &url) };
     let failure = super::client(&file).complete(&request(), None).await.unwrap_err();
@@ -89,8 +95,10 @@ fn a_machine_without_certificates_says_what_to_install() {
 #[tokio::test]
 #[ignore = "run by `a_machine_without_certificates_says_what_to_install`"]
 async fn without_certificates() {
-    let failure =
-        client(&config(Provider::Openai, "https://localhost:1")).complete(&request(), None).await.unwrap_err();
+    let failure = client(&config(Provider::Openai, "https://localhost:1"))
+        .complete(&request(), None)
+        .await
+        .unwrap_err();
     assert!(failure.error.hint().unwrap().contains("ca-certificates"), "{}", failure.error.to_line());
     assert!(failure.attempts.len() == 1 && failure.unmetered == 0);
     // What is not encrypted goes on.
