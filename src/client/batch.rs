@@ -6,10 +6,10 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, encode};
 use super::protocol::{Answer, Form, Misread, Protocol};
 use super::refusal::{Refusal, one_line};
 use super::retry::{Exchange, Fault, Success, Tries};
+use super::service::{Client, encode};
 use super::transport::{Call, Transport};
 use super::{Failure, FailureKind, Request, Usage};
 use crate::error::Error;
@@ -324,7 +324,7 @@ torn"#;
             line,
             r#"{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[{"role":"user","content":"hello"}]}}"#
         );
-        let batch = client.submit_batch(&[line.clone()]).await.unwrap();
+        let batch = client.submit_batch(std::slice::from_ref(&line)).await.unwrap();
         assert_eq!((batch.id.as_str(), batch.is_ended), ("batch-1", false));
         let status = client.batch_status(&batch.id).await.unwrap();
         assert_eq!((status.is_ended, status.succeeded, status.failed, status.total), (true, 1, 2, Some(3)));

@@ -8,10 +8,10 @@ mod secret;
 mod usage;
 
 mod batch;
-mod client;
 mod config;
 mod endpoint;
 mod provider;
+mod service;
 
 mod protocol;
 mod refusal;
@@ -24,7 +24,6 @@ mod retry;
 mod transport;
 
 pub use batch::{BatchAnswer, BatchResult, BatchStatus};
-pub use client::{Client, OnText};
 pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
 pub use failure::{Failure, FailureKind};
 pub use provider::Provider;
@@ -33,6 +32,7 @@ pub use request::{Request, Sampling};
 pub use response::{Attempt, Choice, FinishReason, Response};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
+pub use service::{Client, OnText};
 pub use transport::PaceObserver;
 pub use usage::Usage;
 
