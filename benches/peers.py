@@ -4,12 +4,13 @@
     cargo build --release
     pip install numpy torch transformers
     CMAKE_ARGS=-DGGML_NATIVE=ON pip install llama-cpp-python gguf
-    python benches/peers.py [--rounds 3] [--quantize int8] [--json FILE] [--write-readme]
+    python benches/peers.py [--rounds 3] [--quantize int8] [--isa avx512 avx2] [--json FILE] [--write-readme]
 
 All engines run a random model of one configuration on all processors: prefill of a prompt, then decoding after it. They take
 turns, so that a machine whose speed drifts treats them alike; a ratio is the median of the rounds' ratios. A peer that is not
 installed is left out with a note. llama.cpp reads its weights from files that are made in a temporary directory.
-`--quantize int8` adds swebench-cli with 8-bit weights and llama.cpp with Q8_0. With --write-readme the table replaces the one
+`--quantize int8` adds swebench-cli with 8-bit weights and llama.cpp with Q8_0, `--isa` swebench-cli held to an instruction set,
+beside llama.cpp with all that the machine has. With --write-readme the table replaces the one
 between the markers in README.md.
 """
 
@@ -32,15 +33,17 @@ TESTS = ("prefill", "decode")
 class Swebench:
     """`swebench-cli bench`, a process for every round."""
 
-    def __init__(self, args, quantize=None):
-        self.name = f"swebench-cli, {quantize or 'bf16'}"
+    def __init__(self, args, quantize=None, isa=None):
+        self.name = f"swebench-cli, {quantize or 'bf16'}" + (f" on {isa}" if isa else "")
+        self.environment = os.environ | ({"SWEBENCH_CPU_ISA": isa} if isa else {})
         self.command = [
             ROOT / "target/release/swebench-cli", "bench", "--config", args.config, "--dtype", "bf16", "--json",
             "--prompt", str(args.prompt), "--gen", str(args.gen), "--depth", str(args.prompt), "--repetitions", "1",
         ] + (["--quantize", quantize] if quantize else [])  # fmt: skip
 
     def run(self):
-        report = json.loads(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
+        process = subprocess.run(self.command, env=self.environment, check=True, capture_output=True, text=True)
+        report = json.loads(process.stdout)
         prefill, decode = report["rows"]
         return {
             "prefill": prefill["tokens_per_second"],
@@ -160,19 +163,20 @@ def engines(args):
                 group.append(make())
             except ImportError as error:
                 print(f"left out: {error}", file=sys.stderr)
-    return groups
+    llama_cpp = [engine for engine in groups[0] if isinstance(engine, LlamaCpp)]
+    return groups + [[Swebench(args, isa=isa), *llama_cpp] for isa in args.isa]
 
 
 def measure(groups, rounds):
     """Results of every engine by name, one a round, in turns."""
-    results = {engine.name: [] for group in groups for engine in group}
+    engines = {engine.name: engine for group in groups for engine in group}
+    results = {name: [] for name in engines}
     for number in range(rounds):
-        for group in groups:
-            for engine in group:
-                result = engine.run()
-                results[engine.name].append(result)
-                rates = ", ".join(f"{test} {result[test]:.1f}" for test in TESTS)
-                print(f"round {number + 1}: {engine.name}: {rates} tokens/s", file=sys.stderr)
+        for name, engine in engines.items():
+            result = engine.run()
+            results[name].append(result)
+            rates = ", ".join(f"{test} {result[test]:.1f}" for test in TESTS)
+            print(f"round {number + 1}: {name}: {rates} tokens/s", file=sys.stderr)
     return results
 
 
@@ -219,6 +223,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the peers")
     parser.add_argument("--quantize", choices=("int8",))
+    parser.add_argument("--isa", nargs="+", default=[], help="instruction sets, as SWEBENCH_CPU_ISA names them")
     parser.add_argument("--json", type=pathlib.Path, help="write every round's figures to this file")
     parser.add_argument("--write-readme", action="store_true")
     args = parser.parse_args()

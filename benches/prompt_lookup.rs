@@ -2,9 +2,10 @@
 //! that is not copied.
 //!
 //! `cargo bench --bench prompt_lookup [-- --rounds 3 --instances 11 --threads 1 --config FILE]`. Runs with and
-//! without it alternate, one request at a time, so that a neighbour's load slows down both. With `--config`,
-//! such as `benches/configs/llama-1.1b.json`, the time is that of a model of this shape with random weights, and the tokens are
-//! those that the demo model answers.
+//! without it alternate, one request at a time, so that a neighbour's load slows down both; each ratio is the median over
+//! requests and rounds. A round starts with engines that have seen no answer, and sees each once. With `--config`, such
+//! as `benches/configs/llama-1.1b.json`, the time is that of a model of this shape with random weights, and the tokens
+//! are those that the demo model answers.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -105,8 +106,9 @@ impl Decoder for Replay {
 }
 
 /// Sums over the requests of one kind.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Sums {
+    requests: usize,
     tokens: usize,
     prefill_ms: f64,
     decode_ms: f64,
@@ -116,23 +118,69 @@ struct Sums {
 }
 
 impl Sums {
-    fn run(&mut self, engine: &Engine, request: Request) -> Vec<u32> {
+    fn run(engine: &Engine, request: Request) -> (Self, Vec<u32>) {
         let before = engine.stats();
         let completion = engine.generate(request).unwrap();
         let EngineStats { steps, drafted_tokens, accepted_tokens, .. } = engine.stats();
         let prefill_steps = completion.usage.prompt_tokens.div_ceil(STEP_TOKENS) as u64;
-        self.tokens += completion.usage.completion_tokens;
-        self.prefill_ms += completion.usage.prefill_ms;
-        self.decode_ms += completion.usage.decode_ms;
-        self.steps += steps - before.steps - prefill_steps;
-        self.drafted += drafted_tokens - before.drafted_tokens;
-        self.accepted += accepted_tokens - before.accepted_tokens;
-        completion.token_ids
+        let sums = Self {
+            requests: 1,
+            tokens: completion.usage.completion_tokens,
+            prefill_ms: completion.usage.prefill_ms,
+            decode_ms: completion.usage.decode_ms,
+            steps: steps - before.steps - prefill_steps,
+            drafted: drafted_tokens - before.drafted_tokens,
+            accepted: accepted_tokens - before.accepted_tokens,
+        };
+        (sums, completion.token_ids)
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            tokens: self.tokens + other.tokens,
+            prefill_ms: self.prefill_ms + other.prefill_ms,
+            decode_ms: self.decode_ms + other.decode_ms,
+            steps: self.steps + other.steps,
+            drafted: self.drafted + other.drafted,
+            accepted: self.accepted + other.accepted,
+        }
     }
 
     fn total_ms(&self) -> f64 {
         self.prefill_ms + self.decode_ms
     }
+}
+
+/// One request, without and with prompt lookup.
+type Pair = [Sums; 2];
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn print(what: &str, pairs: &[Pair]) {
+    let [plain, lookup] =
+        [0, 1].map(|way| pairs.iter().fold(Sums::default(), |sums, pair| sums.add(pair[way])));
+    let ratio =
+        |ms: fn(&Sums) -> f64| median(pairs.iter().map(|[plain, lookup]| ms(plain) / ms(lookup)).collect());
+    let rate = |tokens: usize, ms: f64| tokens as f64 / ms * 1e3;
+    println!(
+        "{what:<34} {:>5.2} tokens/step, {:>5.2} guessed, {:>5.2} right   decode {:>6.1} -> {:>6.1} tok/s, median \
+         {:.2}x   end to end {:>6.1} -> {:>6.1} tok/s, median {:.2}x, at most {:.2}x",
+        (lookup.tokens - lookup.requests) as f64 / lookup.steps as f64,
+        lookup.drafted as f64 / lookup.steps as f64,
+        lookup.accepted as f64 / lookup.steps as f64,
+        rate(plain.tokens, plain.decode_ms),
+        rate(lookup.tokens, lookup.decode_ms),
+        ratio(|sums| sums.decode_ms),
+        rate(plain.tokens, plain.total_ms()),
+        rate(lookup.tokens, lookup.total_ms()),
+        ratio(Sums::total_ms),
+        // If all but the first token cost nothing.
+        plain.total_ms() / plain.prefill_ms,
+    );
 }
 
 /// Query tokens of one step, the default of `LoadOptions`.
@@ -166,31 +214,21 @@ impl Engines {
         Self { plain: engine(false), lookup: engine(true), script }
     }
 
-    /// Runs the requests `rounds` times with and without prompt lookup, and prints what that makes.
-    fn compare(&self, what: &str, rounds: usize, requests: &[(Request, Vec<u32>)]) {
-        let (mut plain, mut lookup) = (Sums::default(), Sums::default());
-        for _ in 0..rounds {
-            for (request, answer) in requests {
-                *self.script.lock().unwrap() = [&request.prompt[..], answer].concat();
-                let expected = plain.run(&self.plain, request.clone());
-                assert_eq!(lookup.run(&self.lookup, request.clone()), expected, "{what}");
-            }
-        }
-        let rate = |tokens: usize, ms: f64| tokens as f64 / ms * 1e3;
-        println!(
-            "{what:<24} {:>6.2} tokens/step  guesses {:>5} right {:>5}  decode {:>7.1} -> {:>7.1} tok/s ({:.2}x)  \
-             end to end {:>7.1} -> {:>7.1} tok/s ({:.2}x)",
-            (lookup.tokens - rounds * requests.len()) as f64 / lookup.steps as f64,
-            lookup.drafted / rounds as u64,
-            lookup.accepted / rounds as u64,
-            rate(plain.tokens, plain.decode_ms),
-            rate(lookup.tokens, lookup.decode_ms),
-            plain.decode_ms / lookup.decode_ms,
-            rate(plain.tokens, plain.total_ms()),
-            rate(lookup.tokens, lookup.total_ms()),
-            plain.total_ms() / lookup.total_ms(),
-        );
+    /// Runs a request without and with prompt lookup, and checks that this makes no difference.
+    fn compare(&self, Question { what, request, answer }: &Question) -> Pair {
+        *self.script.lock().unwrap() = [&request.prompt[..], answer].concat();
+        let (plain, expected) = Sums::run(&self.plain, request.clone());
+        let (lookup, token_ids) = Sums::run(&self.lookup, request.clone());
+        assert_eq!(token_ids, expected, "{what}");
+        [plain, lookup]
     }
+}
+
+/// A request, and what a [`Replay`] answers.
+struct Question {
+    what: String,
+    request: Request,
+    answer: Vec<u32>,
 }
 
 fn greedy(instance: &Instance, eos_token_ids: &[u32]) -> Request {
@@ -217,32 +255,43 @@ fn main() {
     let rounds = number("--rounds", 3);
     let config = argument("--config").map(PathBuf::from);
     let tokenizer = Arc::new(Tokenizer::open(&data("demo")).unwrap());
-    let engines = Engines::start(&tokenizer, config.as_deref());
     let eos = tokenizer.special_tokens().eos.clone();
     let instances = instances(&tokenizer);
     let instances = &instances[..number("--instances", instances.len()).min(instances.len())];
+    let measure = |questions: &[Question]| -> Vec<Vec<Pair>> {
+        let mut pairs = vec![Vec::new(); questions.len()];
+        for _ in 0..rounds {
+            let engines = Engines::start(&tokenizer, config.as_deref());
+            for (pairs, question) in pairs.iter_mut().zip(questions) {
+                pairs.push(engines.compare(question));
+            }
+        }
+        pairs
+    };
 
-    let requests: Vec<_> =
-        instances.iter().map(|instance| (greedy(instance, &eos), instance.answer.clone())).collect();
-    for (instance, request) in instances.iter().zip(&requests) {
-        engines.compare(&instance.id, rounds, std::slice::from_ref(request));
+    let question = |instance: &Instance| Question {
+        what: instance.id.clone(),
+        request: greedy(instance, &eos),
+        answer: instance.answer.clone(),
+    };
+    let questions: Vec<_> = instances.iter().map(question).collect();
+    let pairs = measure(&questions);
+    for (question, pairs) in questions.iter().zip(&pairs) {
+        print(&question.what, pairs);
     }
-    engines.compare("all instances", rounds, &requests);
+    print("all instances", &pairs.concat());
     if config.is_some() {
         return;
     }
 
     for (what, top_k) in [("random tokens", 0), ("random among the best 8", 8)] {
-        let requests: Vec<_> = (0..)
-            .zip(instances)
-            .map(|(seed, instance)| {
-                let mut request = greedy(instance, &[]);
-                // So hot that the model has no say, or only on the choice of eight.
-                request.sampling =
-                    Sampling { temperature: 1e6, top_k, seed: Some(seed), ..Sampling::default() };
-                (request, Vec::new())
-            })
-            .collect();
-        engines.compare(what, rounds, &requests);
+        let question = |(seed, instance): (u64, &Instance)| {
+            let mut request = greedy(instance, &[]);
+            // So hot that the model has no say, or only on the choice of eight.
+            request.sampling = Sampling { temperature: 1e6, top_k, seed: Some(seed), ..Sampling::default() };
+            Question { what: what.to_owned(), request, answer: Vec::new() }
+        };
+        let questions: Vec<_> = (0..).zip(instances).map(question).collect();
+        print(what, &measure(&questions).concat());
     }
 }

@@ -11,6 +11,7 @@ mod prefix_hash;
 mod prompt_lookup;
 mod random;
 mod request;
+mod row_cost;
 mod sampler;
 mod scheduler;
 mod sequence;
@@ -43,8 +44,9 @@ use crate::tokenizer::Tokenizer;
 pub struct EngineOptions {
     /// Most sequences decoded at once; `None` lets the KV cache decide.
     pub max_sequences: Option<usize>,
-    /// Guess tokens by copying from the prompt and the text so far, and verify several in one step (prompt lookup
-    /// decoding). Texts stay the same, sampled ones too: a guess only counts when it is the token that is drawn.
+    /// Guess tokens by copying from the prompt, the text so far and finished texts, and verify several in one step
+    /// (prompt lookup decoding). Texts stay the same, sampled ones too: a guess only counts when it is the token that
+    /// is drawn.
     pub prompt_lookup: bool,
     /// Keep the keys and values of prompts and texts after their end, as long as no other needs the memory, and start a
     /// prompt behind the longest beginning that is there, in whole KV blocks. Requests that run share such blocks, too.

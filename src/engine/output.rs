@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::mailbox::EventSender;
-use super::prompt_lookup::PromptLookup;
+use super::prompt_lookup::{Answers, PromptLookup};
 use super::random::system_seed;
 use super::request::{Completion, FinishReason, Request, Sampling, TokenLogprob, Usage};
 use super::sampler::Sampler;
@@ -121,18 +121,18 @@ impl Output {
     }
 
     /// Writes a draft for the sequence of this output, when one is worth verifying.
-    pub(super) fn propose(&mut self, sequence: &mut Sequence) {
+    pub(super) fn propose(&mut self, answers: &Answers, sequence: &mut Sequence, min_chance: f32) {
         if let Some(lookup) = &mut self.prompt_lookup {
             // The last token of all is never followed by another, so there is no use in guessing it.
             let room = self.max_new_tokens - self.generated - 1;
-            sequence.set_draft(|tokens, draft| lookup.propose(tokens, room, draft));
+            sequence.set_draft(|tokens| lookup.propose(answers, tokens, room, min_chance));
         }
     }
 
-    /// Takes note of how many tokens of a draft were right.
-    pub(super) fn learn(&mut self, drafted: usize, accepted: usize) {
-        if let Some(lookup) = &mut self.prompt_lookup {
-            lookup.learn(drafted, accepted);
+    /// Lets later outputs guess from this one.
+    pub(super) fn teach(&self, answers: &mut Answers) {
+        if self.prompt_lookup.is_some() {
+            answers.push(&self.token_ids);
         }
     }
 

@@ -88,10 +88,10 @@ impl Sequence {
         &self.draft
     }
 
-    /// Replaces the draft by what `guess` writes, given the tokens so far.
-    pub(super) fn set_draft(&mut self, guess: impl FnOnce(&[u32], &mut Vec<u32>)) {
+    /// Replaces the draft by what `guess` returns, given the tokens so far.
+    pub(super) fn set_draft<'a>(&mut self, guess: impl FnOnce(&[u32]) -> &'a [u32]) {
         self.draft.clear();
-        guess(&self.tokens, &mut self.draft);
+        self.draft.extend_from_slice(guess(&self.tokens));
     }
 
     /// Cuts the draft to at most `len` tokens.

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::output::{Next, Output};
+use super::prompt_lookup::Answers;
 use super::request::FinishReason;
+use super::row_cost::RowCost;
 use super::sampler::Sampler;
 use super::scheduler::{Scheduled, Scheduler};
 use super::sequence::{Sequence, SequenceId};
@@ -87,6 +89,9 @@ pub(super) struct Worker {
     /// Whether sequences share KV blocks.
     prefix_cache: bool,
     outputs: HashMap<SequenceId, Output>,
+    /// What was generated for requests that are over, to guess from.
+    answers: Answers,
+    row_cost: RowCost,
     sampler: Sampler,
     batch: Batch,
     plan: Vec<Scheduled>,
@@ -110,6 +115,8 @@ impl Worker {
             scheduler,
             prefix_cache,
             outputs: HashMap::new(),
+            answers: Answers::default(),
+            row_cost: RowCost::default(),
             sampler: Sampler::default(),
             batch: Batch::default(),
             plan: Vec::new(),
@@ -192,13 +199,15 @@ impl Worker {
 
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
+        let min_chance = self.row_cost.min_chance();
         for sequence in self.scheduler.decoding_mut() {
-            output_of(&mut self.outputs, sequence.id()).propose(sequence);
+            output_of(&mut self.outputs, sequence.id()).propose(&self.answers, sequence, min_chance);
         }
         self.scheduler.schedule(&mut self.batch, &mut self.plan);
         for part in &self.plan {
             output_of(&mut self.outputs, part.id).start(started);
         }
+        let generated_before = self.stats.generated_tokens;
         if let Err(error) = self.compute() {
             if matches!(error.kind(), ErrorKind::Device | ErrorKind::OutOfMemory | ErrorKind::Internal) {
                 return Err(error);
@@ -206,6 +215,10 @@ impl Worker {
             let failure = Failure::from(&error);
             let failed = self.plan.iter().map(|part| (part.id, Ending::Failed(failure.to_error())));
             self.endings.extend(failed);
+        } else if self.plan.iter().all(|part| part.query_len == 1) {
+            let rows = self.plan.iter().map(|part| 1 + part.draft_len).sum();
+            let tokens = (self.stats.generated_tokens - generated_before) as usize;
+            self.row_cost.learn(rows, tokens, started.elapsed().as_secs_f64());
         }
         self.stats.steps += 1;
         self.deliver_endings();
@@ -249,7 +262,6 @@ impl Worker {
             }
             sequence.truncate_draft(0);
             scheduler.publish(part.id, computed_before);
-            output.learn(part.draft_len, accepted);
             stats.drafted_tokens += part.draft_len as u64;
             stats.accepted_tokens += accepted as u64;
         }
@@ -268,7 +280,10 @@ impl Worker {
         for (id, ending) in self.endings.drain(..) {
             if let Some(output) = self.outputs.remove(&id) {
                 match ending {
-                    Ending::Finished(reason) => output.finish(reason, Instant::now()),
+                    Ending::Finished(reason) => {
+                        output.teach(&mut self.answers);
+                        output.finish(reason, Instant::now());
+                    }
                     Ending::Failed(error) => output.fail(error),
                 }
             }

@@ -17,6 +17,9 @@ pub const INPUT_STRIDE: usize = 256;
 /// Memory of inputs and results has rows up to a multiple of this: a tile reads and writes them all.
 pub const ROW_ALIGNMENT: usize = TILE_ROWS;
 
+/// Bytes that one prefetch brings.
+const CACHE_LINE: usize = 64;
+
 /// Width of a packed block is a multiple of this.
 pub const COLUMN_ALIGNMENT: usize = 16;
 
@@ -143,15 +146,19 @@ unsafe fn tile<S: Simd, F: Format, const ROWS: usize, const VECTORS: usize>(
             }
         }
         let pair_bytes = 2 * job.block_width * F::DTYPE.size();
+        // Strips of columns share out the lines of a pair of rows among themselves.
+        let (first_ahead, bytes_ahead) =
+            (2 * column * F::DTYPE.size(), 2 * VECTORS * S::LANES * F::DTYPE.size());
         let mut input = job.inputs.add(row * INPUT_STRIDE);
         let mut left = job.pairs;
         for (&block, &ahead) in job.blocks.iter().zip(job.ahead) {
-            let (mut row_pair, mut ahead) = (block, ahead);
+            let (mut row_pair, mut ahead) = (block, ahead.wrapping_add(first_ahead));
             let pairs = left.min(job.block_pairs);
             left -= pairs;
             for _ in 0..pairs {
-                simd.prefetch(ahead);
-                simd.prefetch(ahead.wrapping_add(64));
+                for line in (0..bytes_ahead).step_by(CACHE_LINE) {
+                    simd.prefetch(ahead.wrapping_add(line));
+                }
                 ahead = ahead.wrapping_add(pair_bytes);
                 if ROWS <= VECTORS {
                     // Few registers of inputs, one vector of columns at a time.

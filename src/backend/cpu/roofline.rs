@@ -7,7 +7,9 @@ use std::time::Instant;
 use super::format::{Format, with_format};
 use super::int8::{ByteChains, ByteDispatch};
 use super::memory::Buffer;
-use super::simd::{Dispatch, Kernel, MAX_LANES, Simd, TILE_ROW_BYTES, TILE_ROWS, TileUnit};
+use super::simd::{
+    Bf16Product, Dispatch, Kernel, MAX_LANES, Product, Simd, TILE_ROW_BYTES, TILE_ROWS, TileUnit,
+};
 use super::threads::ThreadPool;
 use crate::backend::DType;
 use crate::error::Result;
@@ -128,7 +130,7 @@ fn run_chains<S: Simd, F: Format>(simd: S) -> u64 {
     /// More than the latency of two multiply-adds a cycle can use; with the operands they fit sixteen registers.
     const CHAINS: usize = 12;
     if S::Tiles::PRESENT && F::ON_TILES {
-        return run_tile_chains(simd);
+        return run_tile_chains::<_, Bf16Product>(simd.tiles());
     }
     let block = black_box([0.0_f32; 4 * MAX_LANES]);
     let inputs = black_box([F::input(0.0); 2]);
@@ -153,19 +155,17 @@ fn run_chains<S: Simd, F: Format>(simd: S) -> u64 {
 
 /// The same on tiles: four tiles of results, zeros throughout.
 #[inline(always)]
-fn run_tile_chains<S: Simd>(simd: S) -> u64 {
+pub fn run_tile_chains<T: TileUnit, P: Product>(unit: T) -> u64 {
     const CHAINS: usize = 4;
-    let unit = simd.tiles();
     unit.zero::<4>();
     unit.zero::<6>();
     let length = CHAIN_LENGTH / TILE_ROWS;
     for _ in 0..length {
-        unit.dot_bf16::<0, 4, 6>();
-        unit.dot_bf16::<1, 4, 6>();
-        unit.dot_bf16::<2, 4, 6>();
-        unit.dot_bf16::<3, 4, 6>();
+        P::dot::<T, 0, 4, 6>(unit);
+        P::dot::<T, 1, 4, 6>(unit);
+        P::dot::<T, 2, 4, 6>(unit);
+        P::dot::<T, 3, 4, 6>(unit);
     }
-    // A tile of inputs has rows of as many bf16, each of which meets a row of the results.
-    let (columns, k) = (TILE_ROW_BYTES / size_of::<f32>(), TILE_ROW_BYTES / size_of::<half::bf16>());
-    (2 * TILE_ROWS * columns * k * CHAINS * length) as u64
+    let columns = TILE_ROW_BYTES / size_of::<f32>();
+    (2 * TILE_ROWS * columns * P::LEN * CHAINS * length) as u64
 }

@@ -8,7 +8,7 @@ use half::bf16;
 
 use super::format::Format;
 use super::multiply::{INPUT_STRIDE, Multiply};
-use super::simd::{Simd, TILE_ROW_BYTES, TILE_ROWS, TileUnit};
+use super::simd::{Bf16Product, Product, Simd, TILE_ROW_BYTES, TILE_ROWS, TileUnit};
 
 /// Bytes of a pair of bf16, and of a result.
 const PAIR: usize = 2 * size_of::<bf16>();
@@ -57,10 +57,7 @@ unsafe fn tiles<S: Simd, F: Format, const TWO_ROWS: bool, const TWO_COLUMNS: boo
         if job.accumulate {
             load_results::<_, TWO_ROWS, TWO_COLUMNS>(unit, acc, acc_bytes);
         } else {
-            unit.zero::<0>();
-            unit.zero::<1>();
-            unit.zero::<2>();
-            unit.zero::<3>();
+            zero_results(unit);
         }
         let pair_bytes = job.block_width * PAIR;
         let mut inputs = job.inputs.add(row * INPUT_STRIDE).cast::<u8>();
@@ -82,19 +79,34 @@ unsafe fn tiles<S: Simd, F: Format, const TWO_ROWS: bool, const TWO_COLUMNS: boo
                 }
                 let (a, b) = (inputs.add(first * PAIR), block.add(columns));
                 if pairs - first >= TILE_WIDTH {
-                    step::<_, TWO_ROWS, TWO_COLUMNS>(unit, a, INPUT_BYTES, b, pair_bytes);
+                    step::<_, Bf16Product, TWO_ROWS, TWO_COLUMNS>(unit, a, INPUT_BYTES, b, pair_bytes);
                 } else {
                     let (rows, columns) =
                         (TILE_ROWS << usize::from(TWO_ROWS), TILE_WIDTH << usize::from(TWO_COLUMNS));
                     let padded = PaddedStep::copy(pairs - first, (a, rows), (b, columns, pair_bytes));
                     let (a, b) = (padded.a.as_ptr().cast(), padded.b.as_ptr().cast());
-                    step::<_, TWO_ROWS, TWO_COLUMNS>(unit, a, TILE_ROW_BYTES, b, 2 * TILE_ROW_BYTES);
+                    step::<_, Bf16Product, TWO_ROWS, TWO_COLUMNS>(
+                        unit,
+                        a,
+                        TILE_ROW_BYTES,
+                        b,
+                        2 * TILE_ROW_BYTES,
+                    );
                 }
             }
             inputs = inputs.add(pairs * PAIR);
         }
         store_results::<_, TWO_ROWS, TWO_COLUMNS>(unit, acc, acc_bytes);
     }
+}
+
+/// Fills the tiles of results with zeros.
+#[inline(always)]
+pub fn zero_results<T: TileUnit>(unit: T) {
+    unit.zero::<0>();
+    unit.zero::<1>();
+    unit.zero::<2>();
+    unit.zero::<3>();
 }
 
 /// Loads the tiles of results: 0 and 1 beside each other, 2 and 3 below them.
@@ -120,8 +132,11 @@ unsafe fn load_results<T: TileUnit, const TWO_ROWS: bool, const TWO_COLUMNS: boo
 }
 
 /// Stores what [`load_results`] loads.
+///
+/// # Safety
+/// The rows are writable, `stride` bytes apart.
 #[inline(always)]
-unsafe fn store_results<T: TileUnit, const TWO_ROWS: bool, const TWO_COLUMNS: bool>(
+pub unsafe fn store_results<T: TileUnit, const TWO_ROWS: bool, const TWO_COLUMNS: bool>(
     unit: T,
     acc: *mut u8,
     stride: usize,
@@ -142,8 +157,11 @@ unsafe fn store_results<T: TileUnit, const TWO_ROWS: bool, const TWO_COLUMNS: bo
 }
 
 /// Adds the products of one step to the results; both operands are whole tiles.
+///
+/// # Safety
+/// The rows of one or two tiles of inputs and of columns are readable, `a_stride` and `b_stride` bytes apart.
 #[inline(always)]
-unsafe fn step<T: TileUnit, const TWO_ROWS: bool, const TWO_COLUMNS: bool>(
+pub unsafe fn step<T: TileUnit, P: Product, const TWO_ROWS: bool, const TWO_COLUMNS: bool>(
     unit: T,
     a: *const u8,
     a_stride: usize,
@@ -154,16 +172,16 @@ unsafe fn step<T: TileUnit, const TWO_ROWS: bool, const TWO_COLUMNS: bool>(
     unsafe {
         unit.load::<4>(a, a_stride);
         unit.load::<6>(b, b_stride);
-        unit.dot_bf16::<0, 4, 6>();
+        P::dot::<T, 0, 4, 6>(unit);
         if TWO_COLUMNS {
             unit.load::<7>(b.add(TILE_ROW_BYTES), b_stride);
-            unit.dot_bf16::<1, 4, 7>();
+            P::dot::<T, 1, 4, 7>(unit);
         }
         if TWO_ROWS {
             unit.load::<5>(a.add(TILE_ROWS * a_stride), a_stride);
-            unit.dot_bf16::<2, 5, 6>();
+            P::dot::<T, 2, 5, 6>(unit);
             if TWO_COLUMNS {
-                unit.dot_bf16::<3, 5, 7>();
+                P::dot::<T, 3, 5, 7>(unit);
             }
         }
     }

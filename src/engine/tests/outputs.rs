@@ -165,6 +165,53 @@ fn prompt_lookup_saves_steps_and_changes_nothing() {
     }
 }
 
+/// How often each token was sampled at each of the first positions of many texts.
+fn histogram(prompt_lookup: bool, first_seed: u64) -> Vec<[u32; VOCAB_SIZE]> {
+    // Few at once, so that the step has room for all drafts.
+    let options = EngineOptions { prompt_lookup, max_sequences: Some(16), ..EngineOptions::default() };
+    let service = start_with(Sizes::LARGE, copying, no_hook(), &options);
+    let request = |seed| {
+        let mut request = greedy(&[1, 2, 3, 4, 5, 6, 1, 2, 3], 4);
+        request.sampling = Sampling { temperature: 1.0, seed: Some(seed), ..Sampling::default() };
+        request.stop.eos_token_ids.clear();
+        request
+    };
+    let mut counts = vec![[0; VOCAB_SIZE]; 4];
+    for group in 0..300 {
+        let seeds = first_seed + group * 40..first_seed + (group + 1) * 40;
+        let generations: Vec<_> = seeds.map(|seed| submit(&service, request(seed))).collect();
+        for generation in generations {
+            for (count, token) in counts.iter_mut().zip(generation.wait().unwrap().token_ids) {
+                count[token as usize] += 1;
+            }
+        }
+    }
+    let stats = service.stats();
+    assert_eq!(
+        stats.accepted_tokens > 1000 && stats.drafted_tokens > 2 * stats.accepted_tokens,
+        prompt_lookup
+    );
+    counts
+}
+
+#[test]
+fn prompt_lookup_keeps_the_distribution() {
+    let (plain, lookup) = (histogram(false, 0), histogram(true, 1 << 32));
+    for (position, (plain, lookup)) in plain.into_iter().zip(lookup).enumerate() {
+        let (mut chi_square, mut cells) = (0.0, 0.0);
+        for (a, b) in plain.into_iter().zip(lookup).filter(|(a, b)| a + b > 0) {
+            chi_square += (f64::from(a) - f64::from(b)).powi(2) / f64::from(a + b);
+            cells += 1.0;
+        }
+        // Mean `cells - 1`, variance twice that; four standard deviations.
+        let freedom: f64 = cells - 1.0;
+        assert!(
+            chi_square < freedom + 4.0 * (2.0 * freedom).sqrt(),
+            "{chi_square} over {freedom}, position {position}"
+        );
+    }
+}
+
 #[test]
 fn usage_counts_and_times_are_plausible() {
     let service = start(Sizes::LARGE, alphabet, no_hook());

@@ -18,8 +18,10 @@ const MAX_BLOCK_ROWS: usize = 280;
 const MAX_ITEM_PANELS: usize = 4;
 /// Rows from which on a work item takes several panels; below, the inputs are in the cache anyway.
 const MANY_ROWS: usize = 32;
-/// Block boundaries are multiples of this, so that only the last block has tiles that are not full.
+/// Block boundaries are multiples of this, so that only the last block has register tiles that are not full.
 const ROW_GRANULE: usize = 14;
+/// The same where rows are multiplied on tiles, two by two.
+const TILES_ROW_GRANULE: usize = 32;
 
 /// f32 that one thread needs as scratch memory.
 pub const THREAD_SCRATCH: usize = MAX_BLOCK_ROWS * MAX_ITEM_PANELS * PANEL_WIDTH;
@@ -50,15 +52,16 @@ impl Int8Linear<'_> {
 
         let packed = SharedSlice::new(self.packed);
         let inputs = Inputs::quantize(dispatch, pool, in_features, self.input, &packed);
-        let blocks = rows.div_ceil(MAX_BLOCK_ROWS);
-        let granules = rows.div_ceil(ROW_GRANULE);
+        let granule = if bytes.has_tiles() { TILES_ROW_GRANULE } else { ROW_GRANULE };
+        let granules = rows.div_ceil(granule);
+        let blocks = granules.div_ceil(MAX_BLOCK_ROWS / granule);
         let item_panels = if rows < MANY_ROWS { 1 } else { MAX_ITEM_PANELS };
         let panel_groups = self.weight.num_panels().div_ceil(item_panels);
         let out = SharedSlice::new(self.out);
         let scratch = SharedSlice::new(self.scratch);
         pool.for_each(blocks * panel_groups, &|thread, index| {
             let (block, group) = (index / panel_groups, index % panel_groups);
-            let first_row = |block: usize| rows.min(granules * block / blocks * ROW_GRANULE);
+            let first_row = |block: usize| rows.min(granules * block / blocks * granule);
             let first_panel = group * item_panels;
             bytes.run(Item {
                 weight: self.weight,

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `simd` | the integer dot product of each instruction set |
 //! | `weights`, `inputs` | both operands as they lie in memory |
-//! | `multiply`, `linear` | the product of one panel; the operation on all threads |
+//! | `multiply`, `tile_product` | the product of one panel, on vectors and on tiles |
+//! | `linear` | the operation on all threads |
 //! | `peak` | what the dot product could do at best |
 
 mod inputs;
@@ -16,6 +17,7 @@ mod linear;
 mod multiply;
 mod peak;
 mod simd;
+mod tile_product;
 mod weights;
 
 pub use linear::{Int8Linear, THREAD_SCRATCH, input_bytes};

@@ -2,14 +2,19 @@
 
 use super::inputs::{BLOCK_LEN, InputGroup};
 use super::simd::ByteSimd;
+use super::tile_product;
 use super::weights::{GROUP_BYTES, QUAD, SCALE_BYTES};
+use crate::backend::cpu::simd::{TILE_ROWS, TileUnit};
 use crate::backend::cpu::weights::PANEL_WIDTH;
 use crate::backend::quantization::GROUP_LEN;
 
 /// Bytes of a panel that are fetched ahead of their use; hardware fetches ahead within a page only.
-const PREFETCH_DISTANCE: usize = 4096;
+pub const PREFETCH_DISTANCE: usize = 4096;
 
 /// `acc[rows, PANEL_WIDTH] += inputs[rows, k] · panel[k, PANEL_WIDTH]` over the k of one block.
+///
+/// A unit of tiles takes what fills them, whole groups of a multiple of [`TILE_ROWS`] rows, and vectors the rest; both give
+/// the same bits.
 #[derive(Clone, Copy)]
 pub struct Multiply {
     /// Rows of the product.
@@ -37,6 +42,38 @@ impl Multiply {
     #[inline(always)]
     pub unsafe fn run<S: ByteSimd>(self, simd: S) {
         debug_assert!(self.len <= BLOCK_LEN);
+        if !S::Tiles::PRESENT {
+            // SAFETY: the caller's promise.
+            return unsafe { self.run_on_vectors(simd) };
+        }
+        let (rows, groups) = (self.rows / TILE_ROWS * TILE_ROWS, self.len / GROUP_LEN);
+        let last_group = Self {
+            rows,
+            len: self.len - groups * GROUP_LEN,
+            inputs: self.inputs.wrapping_add(groups * GROUP_LEN),
+            groups: self.groups.wrapping_add(groups * self.group_stride),
+            panel: self.panel.wrapping_add(groups * GROUP_BYTES),
+            ..self
+        };
+        let last_rows = Self {
+            rows: self.rows - rows,
+            inputs: self.inputs.wrapping_add(rows * BLOCK_LEN),
+            groups: self.groups.wrapping_add(rows),
+            acc: self.acc.wrapping_add(rows * PANEL_WIDTH),
+            ..self
+        };
+        // SAFETY: the caller's promise, as the parts lie within the extents.
+        unsafe {
+            tile_product::multiply(simd, &Self { rows, len: groups * GROUP_LEN, ..self });
+            for rest in [last_group, last_rows] {
+                rest.run_on_vectors(simd);
+            }
+        }
+    }
+
+    /// As [`Self::run`].
+    #[inline(always)]
+    unsafe fn run_on_vectors<S: ByteSimd>(self, simd: S) {
         // SAFETY: columns up to PANEL_WIDTH; the rest is the caller's promise.
         unsafe {
             match (S::LANES, self.rows) {

@@ -3,6 +3,8 @@
 use std::hint::black_box;
 
 use super::simd::{ByteKernel, ByteSimd};
+use crate::backend::cpu::roofline::run_tile_chains;
+use crate::backend::cpu::simd::{ByteProduct, TileUnit};
 
 /// Multiplies and adds the operations done to a count, a multiply-add counting two.
 pub struct ByteChains<'a> {
@@ -19,6 +21,10 @@ impl ByteKernel for ByteChains<'_> {
         /// Groups of four along k.
         const QUADS: usize = 64;
         const REPEATS: usize = 1000;
+        if S::Tiles::PRESENT {
+            *self.operations += run_tile_chains::<_, ByteProduct>(simd.tiles());
+            return;
+        }
         let mut sums = [[simd.splat(0); 2]; ROWS];
         for _ in 0..REPEATS {
             let weights = black_box(&[[[128_u8; 64]; 2]; QUADS]);

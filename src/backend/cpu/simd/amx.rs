@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::tiles::{NUM_TILES, TILE_ROW_BYTES, TILE_ROWS, TileUnit, self_test};
 
-/// Proof of AMX with bf16; made by [`unit`] alone.
+/// Proof of AMX with products of bf16 and of bytes; made by [`unit`] alone.
 #[derive(Clone, Copy)]
 pub struct Amx(());
 
@@ -28,14 +28,26 @@ pub fn unit() -> Option<Amx> {
 
 /// The unit, where processor and system offer it.
 fn untested_unit() -> Option<Amx> {
-    (processor_has_it() && system_saves_it() && system_permits_it()).then_some(Amx(()))
+    (processor_has_it() && tiles_are_large_enough() && system_saves_it() && system_permits_it())
+        .then_some(Amx(()))
 }
 
-/// The features amx-tile and amx-bf16.
+/// The features amx-bf16, amx-tile and amx-int8.
 fn processor_has_it() -> bool {
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
+    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+}
+
+/// [`WHOLE_TILES`] is valid: the palette has as many tiles, rows and bytes of a row.
+fn tiles_are_large_enough() -> bool {
+    const PALETTES: u32 = 0x1d;
+    if __cpuid_count(0, 0).eax < PALETTES {
+        return false;
+    }
+    let palette = __cpuid_count(PALETTES, WHOLE_TILES.palette.into());
+    palette.ebx >> 16 >= NUM_TILES as u32
+        && palette.ebx & 0xffff >= TILE_ROW_BYTES as u32
+        && palette.ecx & 0xffff >= TILE_ROWS as u32
 }
 
 /// The system keeps the tiles and their configuration over a context switch.
@@ -157,6 +169,20 @@ impl TileUnit for Amx {
         unsafe {
             asm!(
                 "tdpbf16ps tmm{c}, tmm{a}, tmm{b}",
+                c = const C,
+                a = const A,
+                b = const B,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const C: usize, const A: usize, const B: usize>(self) {
+        // SAFETY: `self` proves the feature.
+        unsafe {
+            asm!(
+                "tdpbsud tmm{c}, tmm{a}, tmm{b}",
                 c = const C,
                 a = const A,
                 b = const B,

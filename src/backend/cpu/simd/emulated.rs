@@ -6,7 +6,7 @@ use half::bf16;
 
 use super::tiles::{NUM_TILES, TILE_ROW_BYTES, TILE_ROWS, TileUnit};
 
-/// Elements of four bytes in a row: f32, or pairs of bf16.
+/// Elements of four bytes in a row: f32, i32, pairs of bf16, or quads of bytes.
 const WIDTH: usize = TILE_ROW_BYTES / 4;
 
 type Tile = [[u32; WIDTH]; TILE_ROWS];
@@ -16,7 +16,7 @@ thread_local! {
     static TILES: RefCell<Option<Box<[Tile; NUM_TILES]>>> = const { RefCell::new(None) };
 }
 
-/// A unit that computes, bit for bit, what TDPBF16PS is specified to.
+/// A unit that computes, bit for bit, what TDPBF16PS and TDPBSUD are specified to.
 #[derive(Clone, Copy)]
 pub struct Emulated;
 
@@ -87,6 +87,22 @@ impl TileUnit for Emulated {
             }
         });
     }
+
+    fn dot_bytes<const C: usize, const A: usize, const B: usize>(self) {
+        with_tiles(|tiles| {
+            let (a, b) = (tiles[A], tiles[B]);
+            for (c, a) in tiles[C].iter_mut().zip(a) {
+                for (a, b) in a.iter().zip(&b) {
+                    let a = a.to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
+                    for (c, b) in c.iter_mut().zip(b) {
+                        for (a, b) in a.iter().zip(b.to_le_bytes()) {
+                            *c = c.wrapping_add_signed(a * i32::from(b));
+                        }
+                    }
+                }
+            }
+        });
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +148,14 @@ mod tests {
                 _ => Emulated.dot_bf16::<C, A, B>(),
             }
         }
+
+        fn dot_bytes<const C: usize, const A: usize, const B: usize>(self) {
+            match FAULT {
+                6 => Emulated.dot_bytes::<C, B, A>(),
+                7 => {}
+                _ => Emulated.dot_bytes::<C, A, B>(),
+            }
+        }
     }
 
     #[test]
@@ -142,6 +166,8 @@ mod tests {
         assert!(!self_test(Faulty::<3>), "zero");
         assert!(!self_test(Faulty::<4>), "order of operands");
         assert!(!self_test(Faulty::<5>), "no product");
+        assert!(!self_test(Faulty::<6>), "order of operands of bytes");
+        assert!(!self_test(Faulty::<7>), "no product of bytes");
     }
 
     #[test]

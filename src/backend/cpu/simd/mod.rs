@@ -11,13 +11,14 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(test)]
-mod emulated;
+pub mod emulated;
 pub mod math;
 mod portable;
 mod tiles;
 
-use tiles::{Configured, NoTiles};
-pub use tiles::{TILE_ROW_BYTES, TILE_ROWS, TileUnit};
+pub use tiles::{
+    Bf16Product, ByteProduct, Configured, NoTiles, Product, TILE_ROW_BYTES, TILE_ROWS, TileUnit,
+};
 
 use half::{bf16, f16};
 
@@ -44,7 +45,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type F32: Copy;
     /// A vector of pairs of bf16, one pair a lane.
     type Bf16Pairs: Copy;
-    /// The unit that multiplies bf16 matrices, or [`TileUnit::PRESENT`] is false.
+    /// The unit that multiplies matrices, or [`TileUnit::PRESENT`] is false.
     type Tiles: TileUnit;
 
     /// Lanes of a vector: 8 or 16.

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{ByteKernel, ByteSimd};
+use crate::backend::cpu::simd::NoTiles;
 
 /// Proof of AVX2 and FMA: made by [`run`] alone.
 #[derive(Clone, Copy)]
@@ -18,15 +19,27 @@ impl ByteSimd for Avx2 {
     type I32 = __m256i;
     type F32 = __m256;
     type Quads = __m256i;
+    type Tiles = NoTiles;
 
     const LANES: usize = 8;
     const TILE_ROWS: usize = 4;
     const SIGNED_WEIGHTS: bool = true;
 
     #[inline(always)]
+    fn tiles(self) -> NoTiles {
+        NoTiles
+    }
+
+    #[inline(always)]
     fn splat(self, x: i32) -> __m256i {
         // SAFETY: `self` proves the features.
         unsafe { _mm256_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm256_add_epi32(a, b) }
     }
 
     /// `vpmaddubsw` saturates at 16 bits, which two products of unsigned by signed bytes exceed. Of magnitudes by bytes of
@@ -54,6 +67,12 @@ impl ByteSimd for Avx2 {
     unsafe fn load_quads(self, from: *const u8) -> __m256i {
         // SAFETY: `self` proves the features, the caller that the memory is readable.
         unsafe { _mm256_xor_si256(_mm256_loadu_si256(from.cast()), _mm256_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const i32) -> __m256i {
+        // SAFETY: `self` proves the features, the caller that the memory is readable.
+        unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     #[inline(always)]

@@ -3,25 +3,37 @@
 use std::array::from_fn;
 
 use super::ByteSimd;
+use crate::backend::cpu::simd::TileUnit;
 
 const LANES: usize = 8;
 
-/// Nothing beyond the target's baseline.
+/// Nothing beyond the target's baseline, but perhaps a unit of tiles.
 #[derive(Clone, Copy)]
-pub struct Portable;
+pub struct Portable<T: TileUnit>(pub T);
 
-impl ByteSimd for Portable {
+impl<T: TileUnit> ByteSimd for Portable<T> {
     type I32 = [i32; LANES];
     type F32 = [f32; LANES];
     type Quads = [[u8; 4]; LANES];
+    type Tiles = T;
 
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 2;
     const SIGNED_WEIGHTS: bool = false;
 
     #[inline(always)]
+    fn tiles(self) -> T {
+        self.0
+    }
+
+    #[inline(always)]
     fn splat(self, x: i32) -> [i32; LANES] {
         [x; LANES]
+    }
+
+    #[inline(always)]
+    fn add(self, a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        from_fn(|lane| a[lane] + b[lane])
     }
 
     #[inline(always)]
@@ -48,6 +60,12 @@ impl ByteSimd for Portable {
     unsafe fn load_quads(self, from: *const u8) -> [[u8; 4]; LANES] {
         // SAFETY: the caller promises that they are readable.
         unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const i32) -> [i32; LANES] {
+        // SAFETY: the caller promises that they are readable.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
     }
 
     #[inline(always)]
