@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub use model_price::{ModelPrice, Rates, Service, Tier};
 pub use money::Money;
 
-/// The day on which the prices of the built-in table were read off the providers' pages.
+/// The day as of which the prices of the built-in table hold.
 pub const BUILTIN_DATE: &str = "2026-11-21";
 /// LiteLLM's whole map has 3 MB; a file beyond this is not a price map.
 const MOST_BYTES: u64 = 64 << 20;
