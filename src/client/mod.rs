@@ -23,9 +23,18 @@ mod redact;
 mod retry;
 mod transport;
 
+mod budget;
+mod count;
+mod limiter;
+mod prices;
+
 pub use batch::{BatchAnswer, BatchResult, BatchStatus};
+pub use budget::{Budget, Refusal, Reservation};
 pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
+pub use count::{Count, Counter, Method, Overflow};
 pub use failure::{Failure, FailureKind};
+pub use limiter::{Concurrency, Limiter, LimiterConfig, Permit};
+pub use prices::{BUILTIN_DATE, Found, ModelPrice, Money, Prices, Rates, Service, Tier};
 pub use provider::Provider;
 pub use rate_limit::{Pace, Quota};
 pub use request::{Request, Sampling};

@@ -31,8 +31,16 @@ pub struct Quota {
     pub limit: Option<u64>,
     /// How much of it is left.
     pub remaining: Option<u64>,
-    /// Until all of it is back.
+    /// Until all of it is back; it comes back evenly, not at once.
     pub reset: Option<Duration>,
+}
+
+impl Quota {
+    /// The share that is left, from 0 to 1, where limit and remainder are stated.
+    pub fn left(&self) -> Option<f64> {
+        let limit = self.limit.filter(|limit| *limit > 0)?;
+        Some((self.remaining? as f64 / limit as f64).min(1.0))
+    }
 }
 
 impl Pace {
@@ -64,6 +72,14 @@ impl Pace {
             input_tokens: quota("input-tokens"),
             output_tokens: quota("output-tokens"),
         }
+    }
+
+    /// The limit on tokens that is closest to being used up.
+    pub(super) fn tightest_tokens(&self) -> Quota {
+        let stated = [self.tokens, self.input_tokens, self.output_tokens]
+            .into_iter()
+            .filter(|quota| quota.remaining.is_some());
+        stated.min_by(|a, b| a.left().unwrap_or(1.0).total_cmp(&b.left().unwrap_or(1.0))).unwrap_or_default()
     }
 
     /// How long to wait before trying again: what the server asks for, else until the limits that are used up come back.
@@ -99,10 +115,11 @@ fn unit_sum(mut text: &str) -> Option<Duration> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = text[..end].parse().ok()?;
         text = &text[end..];
-        // `ms` before `m` and `s`.
+        // `ms` before `m`.
         let (unit, factor) = [
             ("ms", 1e-3),
             ("us", 1e-6),
+            ("µs", 1e-6),
             ("ns", 1e-9),
             ("d", 86_400.0),
             ("h", 3600.0),
@@ -162,6 +179,26 @@ mod tests {
             ],
             Some(9000),
         );
+    }
+
+    #[test]
+    fn the_tightest_limit_on_tokens_is_found() {
+        #[track_caller]
+        fn check(headers: &[(&'static str, &'static str)], left: Option<f64>) {
+            assert_eq!(read(headers).tightest_tokens().left(), left, "{headers:?}");
+        }
+        let input = [
+            ("anthropic-ratelimit-input-tokens-limit", "1000"),
+            ("anthropic-ratelimit-input-tokens-remaining", "900"),
+        ];
+        let output = [
+            ("anthropic-ratelimit-output-tokens-limit", "100"),
+            ("anthropic-ratelimit-output-tokens-remaining", "10"),
+        ];
+        check(&[], None);
+        check(&input, Some(0.9));
+        check(&[input, output].concat(), Some(0.1));
+        check(&[("x-ratelimit-limit-tokens", "0"), ("x-ratelimit-remaining-tokens", "0")], None);
     }
 
     #[test]
