@@ -1,14 +1,34 @@
-//! Writes the C header into `OUT_DIR` (a test compares it with the committed one) and gives the shared library its SONAME.
+//! Writes the C header into `OUT_DIR` (a test compares it with the committed one), gives the shared library its SONAME, and compiles the CUDA kernels.
+
+#[path = "kernels/build.rs"]
+mod kernels;
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::{env, fs};
 
 /// The files of `src/capi` that export something, in the order of the header.
 const GROUPS: &str = "status library text buf error log config model tokenizer generate job event run diff";
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Why the build failed, printed as it is: compilers' messages have many lines.
+struct Failure(String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn main() -> Result<(), Failure> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=kernels/build.rs");
+    let out_dir = env::var_os("OUT_DIR").ok_or_else(|| Failure("OUT_DIR is not set".into()))?;
+    write_header(Path::new(&out_dir)).map_err(|error| Failure(error.to_string()))?;
+    kernels::build(Path::new(&out_dir)).map_err(Failure)
+}
+
+fn write_header(out_dir: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=src/capi");
     if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
@@ -26,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     builder.generate()?.write(&mut header);
     let header =
         banners.iter().try_fold(String::from_utf8(header)?, |header, source| add_banner(&header, source));
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("swebench_infer.h"), header?)?;
+    fs::write(out_dir.join("swebench_infer.h"), header?)?;
     Ok(())
 }
 

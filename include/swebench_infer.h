@@ -286,8 +286,9 @@ const char *swebench_version(void);
  * What this library can do on this machine, as a JSON object.
  *
  * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
- * the reason why there are none), `cuda_kernels` (whether they were compiled in), `formats` (of models, tokenizers,
- * datasets). Opens the CUDA driver when there is one. Free `out` with swebench_buf_free().
+ * the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+ * library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
+ * Free `out` with swebench_buf_free().
  */
 int32_t swebench_capabilities(swebench_buf *out,
                               swebench_error **error);

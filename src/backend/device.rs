@@ -1,10 +1,9 @@
-//! Which device a model runs on, and whether CUDA is there.
+//! Which device a model runs on.
 
 use std::fmt;
-use std::panic::catch_unwind;
 use std::str::FromStr;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// A device as the user names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,29 +49,4 @@ impl fmt::Display for Device {
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
-}
-
-/// Number of CUDA devices that the driver shows.
-///
-/// # Errors
-/// `Device`, naming what was looked for, when there is no driver or it refuses to start.
-pub fn cuda_probe() -> Result<usize> {
-    let device_error = |message: String| Error::new(ErrorKind::Device, message);
-    // cudarc panics on a missing library or symbol, so nothing of it is called before the library is known to be there.
-    let probe = catch_unwind(|| {
-        // SAFETY: only asks the dynamic linker whether the driver library opens.
-        if !unsafe { cudarc::driver::sys::is_culib_present() } {
-            return Err(device_error(
-                "no CUDA driver: libcuda.so was not found by the dynamic linker".into(),
-            )
-            .with_hint("install the NVIDIA driver, or use --device cpu"));
-        }
-        cudarc::driver::result::init().map_err(|error| device_error(format!("cuInit failed: {error}")))?;
-        let count = cudarc::driver::result::device::get_count()
-            .map_err(|error| device_error(format!("cuDeviceGetCount failed: {error}")))?;
-        Ok(usize::try_from(count).unwrap_or(0))
-    });
-    probe.unwrap_or_else(|_| {
-        Err(device_error("the CUDA driver lacks a function that this library needs".into()))
-    })
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 pub mod cpu;
+pub mod cuda;
 mod device;
 mod dtype;
 mod memory;
@@ -13,7 +14,8 @@ pub mod reference;
 mod tensor;
 
 pub use batch::{Batch, BatchEntry, BatchSequence, LogitsRows};
-pub use device::{Device, cuda_probe};
+pub use cuda::cuda_probe;
+pub use device::Device;
 pub use dtype::DType;
 pub use memory::{ResidentMemory, available_memory, resident_memory};
 pub use quantization::Quantization;

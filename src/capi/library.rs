@@ -10,7 +10,7 @@ use super::buf::Buf;
 use super::error::ErrorObject;
 use super::{job, log, status};
 use crate::backend::cpu::Isa;
-use crate::backend::cuda_probe;
+use crate::backend::cuda::{cuda_probe, images};
 use crate::error::{Error, Result};
 
 /// The version of this header. It grows when functions, event kinds or JSON keys are added; pass it to swebench_init().
@@ -18,9 +18,6 @@ pub const SWEBENCH_ABI_VERSION: u32 = 1;
 
 /// The version with the NUL that C needs; checked against the crate's below.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
-
-/// Whether this build holds CUDA kernels: there are none yet.
-const CUDA_KERNELS: bool = false;
 
 /// Greets the library: call it first with SWEBENCH_ABI_VERSION, once or more often, from any thread.
 ///
@@ -61,17 +58,19 @@ pub extern "C" fn swebench_version() -> *const c_char {
 /// What this library can do on this machine, as a JSON object.
 ///
 /// Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
-/// the reason why there are none), `cuda_kernels` (whether they were compiled in), `formats` (of models, tokenizers,
-/// datasets). Opens the CUDA driver when there is one. Free `out` with swebench_buf_free().
+/// the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+/// library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
+/// Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_capabilities(out: *mut Buf, error: *mut *mut ErrorObject) -> i32 {
     enter(error, || {
         // SAFETY: the output is valid by contract.
         let out = unsafe { Out::new(out, "out")? };
         let cuda = match cuda_probe() {
-            Ok(devices) => {
-                json!({"name": "cuda", "devices": devices, "available": CUDA_KERNELS && devices > 0})
-            }
+            Ok(devices) => json!({
+                "name": "cuda", "devices": devices, "available": false,
+                "reason": "this version has kernels for CUDA devices and no model that runs on them",
+            }),
             Err(reason) => json!({
                 "name": "cuda", "devices": 0, "available": false, "reason": reason.to_line(), "hint": reason.hint(),
             }),
@@ -84,7 +83,7 @@ pub unsafe extern "C" fn swebench_capabilities(out: *mut Buf, error: *mut *mut E
                 {"name": "reference", "available": true},
                 cuda,
             ],
-            "cuda_kernels": CUDA_KERNELS,
+            "cuda_kernels": images::ARCHITECTURES,
             "formats": {
                 "models": ["safetensors", "pytorch_model.bin"],
                 "adapters": ["adapter_model.safetensors", "adapter_model.bin"],

@@ -178,7 +178,8 @@ fn no_cuda(index: u32) -> Error {
         Err(error) => error,
         Ok(count) if index as usize >= count => Error::new(ErrorKind::Device, "no such CUDA device")
             .with_expected(format_args!("a number below {count}"), index),
-        Ok(_) => Error::unsupported("this build has no CUDA kernels").with_hint("use --device cpu"),
+        Ok(_) => Error::unsupported("models do not run on CUDA devices in this version")
+            .with_hint("use --device cpu"),
     }
 }
 

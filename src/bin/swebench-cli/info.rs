@@ -40,11 +40,18 @@ fn describe(capabilities: &Value) -> String {
     for backend in capabilities["backends"].as_array().into_iter().flatten() {
         line(backend["name"].as_str().unwrap_or_default(), availability(backend));
     }
-    let kernels = capabilities["cuda_kernels"].as_bool() == Some(true);
-    line("cuda kernels", if kernels { "compiled in".into() } else { "not in this build".into() });
-    for (name, list) in capabilities["formats"].as_object().into_iter().flatten() {
+    let join = |list: &Value| {
         let names: Vec<_> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        line(name, names.join(", "));
+        names.join(", ")
+    };
+    let built_for = join(&capabilities["cuda_kernels"]);
+    let without = "not built: nvcc was not found";
+    line(
+        "cuda kernels",
+        if built_for.is_empty() { without.into() } else { format!("built for {built_for}") },
+    );
+    for (name, list) in capabilities["formats"].as_object().into_iter().flatten() {
+        line(name, join(list));
     }
     text
 }

@@ -1,0 +1,217 @@
+//! Prefill attention, by Hopper's own kernel where the chip is one.
+
+use std::sync::Arc;
+
+use super::super::buffer::{Buffer, Element, Matrix};
+use super::super::check::Check;
+use super::super::geometry::{CacheFormat, Kernel, prefill_query_rows, sm90_rows};
+use super::super::launcher::{Launcher, Properties, TensorMapShape};
+use super::super::params::{AttentionPrefillParams, AttentionPrefillSm90Params, AttentionTile};
+use super::super::schedule::prefill_tiles;
+use super::super::sequences::{DeviceSequences, store};
+use super::cache::{Cache, CacheMaps};
+use super::{MOST, MOST_GRID_Y, half_type, start};
+use crate::backend::HeadLayout;
+use crate::error::Result;
+
+/// What prefill attention reads and writes.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionPrefill<'a> {
+    /// Rotated queries `[tokens, num_heads · head_dim]`; rows may be those of a fused QKV matrix.
+    pub q: Matrix<'a>,
+    /// `[tokens, num_heads · head_dim]`.
+    pub out: Matrix<'a>,
+    /// Keys and values, those of the step appended.
+    pub cache: Cache<'a>,
+    /// The cache's maps: with them Hopper's kernel runs, without them the one for all chips.
+    pub maps: Option<&'a CacheMaps>,
+    /// The step's sequences.
+    pub sequences: &'a DeviceSequences,
+    /// Their tiles, for the same kernel.
+    pub tiles: &'a PrefillTiles,
+    /// Head counts.
+    pub heads: HeadLayout,
+    /// A query at position `i` sees keys `j` with `j <= i` and, when set, `i - j < window`.
+    pub window: Option<usize>,
+    /// Factor on QKᵀ.
+    pub softmax_scale: f32,
+}
+
+/// Which of the two kernels computes prefill attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrefillKernel {
+    /// With mma.sync, on all chips.
+    Portable,
+    /// With wgmma and the copy engine, on Hopper.
+    Hopper,
+}
+
+impl PrefillKernel {
+    /// The faster one of those that run on a device.
+    pub fn best(properties: Properties) -> Self {
+        if properties.is_hopper() { Self::Hopper } else { Self::Portable }
+    }
+
+    /// Query rows of a tile. Hopper's kernel counts every head of a group as a row of its own.
+    pub fn query_rows(self, heads: &HeadLayout) -> usize {
+        let head_dim = heads.head_dim as u32;
+        match self {
+            Self::Portable => prefill_query_rows(head_dim) as usize,
+            Self::Hopper => sm90_rows(head_dim) as usize / heads.group_size(),
+        }
+    }
+}
+
+/// The step's tiles of query rows, longest first, and the counter that hands them out on Hopper.
+#[derive(Debug)]
+pub struct PrefillTiles {
+    launcher: Arc<dyn Launcher>,
+    tiles: Buffer,
+    counter: Buffer,
+    len: usize,
+    query_rows: usize,
+    num_sequences: usize,
+}
+
+impl PrefillTiles {
+    /// No tiles.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn new(launcher: &Arc<dyn Launcher>) -> Result<Self> {
+        Ok(Self {
+            launcher: Arc::clone(launcher),
+            tiles: Buffer::new(launcher, Element::Tile, 0)?,
+            counter: Buffer::zeroed(launcher, Element::I32, 1)?,
+            len: 0,
+            query_rows: 0,
+            num_sequences: 0,
+        })
+    }
+
+    /// Cuts a step's sequences into tiles of `query_rows` query rows: [`PrefillKernel::query_rows`] of the kernel that will run.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Device`.
+    pub fn fill(&mut self, sequences: &DeviceSequences, query_rows: usize) -> Result<()> {
+        self.query_rows = query_rows.max(1);
+        let tiles: Vec<AttentionTile> = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
+        self.len = tiles.len();
+        self.num_sequences = sequences.lens().len();
+        store(&self.launcher, &mut self.tiles, &tiles)
+    }
+}
+
+/// `out = softmax(q · kᵀ · scale) · v`, causal, over each sequence's context.
+///
+/// # Errors
+/// `InvalidArgument` naming what does not fit, and the launcher's.
+pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'_>) -> Result<()> {
+    let AttentionPrefill { q, out, cache, maps, sequences, tiles, heads, window, softmax_scale } = *arguments;
+    let dtype = half_type("attention_prefill", "q", q.element)?;
+    let head_dim = heads.head_dim as u32;
+    let kernel = match maps {
+        Some(_) => Kernel::AttentionPrefillSm90 { dtype, head_dim },
+        None => Kernel::AttentionPrefill { dtype, head_dim },
+    };
+    let check = Check(kernel);
+    check_heads(check, &heads, &cache)?;
+    check.that(
+        cache.format() == CacheFormat::Model,
+        "cache",
+        "keys and values in the model's type",
+        cache.keys.element,
+    )?;
+    let element = Element::Float(dtype);
+    check.matrix("q", &q, element, sequences.tokens(), heads.q_width())?;
+    check.matrix("out", &out, element, sequences.tokens(), heads.q_width())?;
+    let cache_params = cache.params(check, dtype)?;
+    cache.holds(check, sequences)?;
+    let which = if maps.is_some() { PrefillKernel::Hopper } else { PrefillKernel::Portable };
+    let query_rows = which.query_rows(&heads);
+    check.that(query_rows > 0, "heads of a group", "at most 128", heads.group_size())?;
+    check.that(tiles.query_rows == query_rows, "tiles.query_rows", query_rows, tiles.query_rows)?;
+    check.that(
+        tiles.num_sequences == sequences.lens().len(),
+        "tiles' sequences",
+        sequences.lens().len(),
+        tiles.num_sequences,
+    )?;
+    check.that(softmax_scale.is_finite(), "softmax_scale", "a finite number", softmax_scale)?;
+    let params = AttentionPrefillParams {
+        q: q.address,
+        out: out.address,
+        tiles: tiles.tiles.vector().address,
+        cache: cache_params,
+        sequences: sequences.params(0..sequences.lens().len()),
+        q_stride: q.row_stride as i64,
+        out_stride: out.row_stride as i64,
+        num_heads: heads.num_heads as i32,
+        num_tiles: check.count("tiles", tiles.len, if maps.is_some() { MOST } else { MOST_GRID_Y })?,
+        window: check_window(check, window)?,
+        scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
+    };
+    let Some(maps) = maps else {
+        // SAFETY: every view was checked against its buffer, the block tables against the cache.
+        return unsafe { start(launcher, kernel, [heads.num_heads, tiles.len, 1], &params) };
+    };
+    check.that(
+        maps.addresses == [cache.keys.address, cache.values.address],
+        "maps",
+        "tensor maps of this cache",
+        format_args!("those of {:#x} and {:#x}", maps.addresses[0], maps.addresses[1]),
+    )?;
+    tiles.counter.zero()?;
+    let properties = launcher.properties();
+    let head_bytes = 2 * heads.head_dim * element.size();
+    let longest = sequences.lens().iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
+    let row_bytes = (q.row_stride * element.size()) as u64;
+    let params = AttentionPrefillSm90Params {
+        queries: launcher.tensor_map(&TensorMapShape {
+            address: q.address,
+            sizes: [heads.head_dim, heads.num_heads, sequences.tokens()].map(|size| size as u64).into(),
+            strides: vec![(heads.head_dim * element.size()) as u64, row_bytes],
+            tile: vec![64, heads.group_size() as u32, query_rows as u32],
+            swizzle_128: true,
+        })?,
+        keys: maps.keys,
+        values: maps.values,
+        attention: params,
+        tile_counter: tiles.counter.vector().address,
+        // Heads side by side share what L2 holds.
+        heads_per_section: (properties.l2_bytes / (longest * head_bytes).max(1)).clamp(1, heads.num_kv_heads)
+            as i32,
+        reserved: 0,
+    };
+    let blocks = (properties.multiprocessors as usize).min(heads.num_kv_heads * tiles.len);
+    // SAFETY: as above; the maps are those of the cache and of the queries.
+    unsafe { start(launcher, kernel, [blocks, 1, 1], &params) }
+}
+
+/// Head counts that the kernels and this cache allow.
+pub(super) fn check_heads(check: Check, heads: &HeadLayout, cache: &Cache<'_>) -> Result<()> {
+    check.that(
+        super::super::geometry::HEAD_DIMS.contains(&(heads.head_dim as u32)),
+        "head_dim",
+        "64, 96, 128 or 256",
+        heads.head_dim,
+    )?;
+    check.count("num_heads", heads.num_heads, MOST_GRID_Y)?;
+    check.that(
+        (cache.num_kv_heads, cache.head_dim) == (heads.num_kv_heads, heads.head_dim),
+        "cache's heads",
+        format_args!("{} of {}", heads.num_kv_heads, heads.head_dim),
+        format_args!("{} of {}", cache.num_kv_heads, cache.head_dim),
+    )?;
+    check.that(
+        heads.num_kv_heads > 0 && heads.num_heads.is_multiple_of(heads.num_kv_heads),
+        "num_heads",
+        format_args!("a multiple of {} key/value heads", heads.num_kv_heads),
+        heads.num_heads,
+    )
+}
+
+/// As kernels take it: 0 for none.
+pub(super) fn check_window(check: Check, window: Option<usize>) -> Result<i32> {
+    window.map_or(Ok(0), |window| check.count("window", window, MOST))
+}
