@@ -83,7 +83,7 @@ impl Pace {
     }
 
     /// How long to wait before trying again: what the server asks for, else until the limits that are used up come back.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    pub fn wait(&self) -> Option<Duration> {
         self.retry_after.or_else(|| {
             [self.requests, self.tokens, self.input_tokens, self.output_tokens]
                 .into_iter()

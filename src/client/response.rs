@@ -21,6 +21,20 @@ pub enum FinishReason {
     Other(String),
 }
 
+impl FinishReason {
+    /// The word for it in predictions.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ContextWindow => "context_window",
+            Self::Refusal => "refusal",
+            Self::ToolUse => "tool_use",
+            Self::Other(reason) => reason,
+        }
+    }
+}
+
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {

@@ -25,11 +25,13 @@ pub struct RetryPolicy {
     pub longest_wait: f64,
     /// Seconds for all tries of a request and the waits between them; 3600 by default.
     pub deadline: f64,
+    /// Whether a try that failed and yet may have been billed is repeated; true by default.
+    pub repeat_billed: bool,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 10, first_wait: 1.0, longest_wait: 60.0, deadline: 3600.0 }
+        Self { max_attempts: 10, first_wait: 1.0, longest_wait: 60.0, deadline: 3600.0, repeat_billed: true }
     }
 }
 
@@ -152,7 +154,8 @@ impl Tries {
             permit.failed(&fault);
             self.add(fault.usage, fault.unmetered);
             let wait = policy.wait(tries, fault.wait, chance());
-            let again = fault.transient && tries < policy.max_attempts;
+            let billed = fault.unmetered || fault.usage != Usage::default();
+            let again = fault.transient && tries < policy.max_attempts && (policy.repeat_billed || !billed);
             let in_time = Instant::now().checked_add(wait).is_some_and(|then| then < self.deadline);
             self.attempts.push(Attempt {
                 status: fault.status,

@@ -27,7 +27,13 @@ fn config(provider: Provider, url: &str) -> ClientConfig {
         model: "m".into(),
         base_url: Some(url.into()),
         key: KeySource::Given(Secret::new(KEY)),
-        retry: RetryPolicy { max_attempts: 3, first_wait: 0.001, longest_wait: 0.002, deadline: 20.0 },
+        retry: RetryPolicy {
+            max_attempts: 3,
+            first_wait: 0.001,
+            longest_wait: 0.002,
+            deadline: 20.0,
+            ..RetryPolicy::default()
+        },
         breaker: BreakerPolicy { failures: 0, pause: 0.001 },
         ..ClientConfig::default()
     }
