@@ -372,8 +372,8 @@ int32_t swebench_log_set(int32_t level,
 /**
  * The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
  *
- * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start)
- * or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+ * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
+ * "run-api" (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -614,6 +614,18 @@ void swebench_event_free(swebench_event *event);
 int32_t swebench_run_llama_start(swebench_str config_json,
                                  swebench_job **out,
                                  swebench_error **error);
+
+/**
+ * Starts a run of a service's model over a dataset: OpenAI, Azure, Anthropic, or any server that speaks one of their protocols.
+ *
+ * `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
+ * Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
+ * INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
+ * job with that error. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_api_start(swebench_str config_json,
+                               swebench_job **out,
+                               swebench_error **error);
 
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".

@@ -2,6 +2,7 @@
 //!
 //! Modules in reading order, top layer last; imports only go down (`tests/layers.rs` enforces it).
 
+pub mod client;
 pub mod error;
 pub mod hub;
 

@@ -6,19 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module with the modules it may import, bottom layer first.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("cancel", &[]),
     ("hub", &[]),
+    ("client", &[]),
     ("backend", &[]),
     ("model", &["backend"]),
     ("tokenizer", &[]),
     ("engine", &["backend", "model", "tokenizer"]),
     ("dataset", &["hub"]),
     ("patch", &[]),
-    ("run", &["hub", "backend", "model", "tokenizer", "engine", "dataset", "patch"]),
-    ("capi", &["hub", "backend", "model", "tokenizer", "engine", "dataset", "patch", "run"]),
-    ("lib", &["hub", "backend", "model", "tokenizer", "engine", "dataset", "patch", "run", "capi"]),
+    ("run", &["hub", "client", "backend", "model", "tokenizer", "engine", "dataset", "patch"]),
+    ("capi", &["hub", "client", "backend", "model", "tokenizer", "engine", "dataset", "patch", "run"]),
+    ("lib", &["hub", "client", "backend", "model", "tokenizer", "engine", "dataset", "patch", "run", "capi"]),
 ];
 
 /// What every module may import.

@@ -54,6 +54,14 @@ impl Job {
         })?)
     }
 
+    /// Starts a run of a service's model over a dataset, from a configuration of kind `run-api`.
+    pub fn run_api(config_json: &str) -> Result<Self> {
+        // SAFETY: text and outputs live during the call.
+        Self::new(super::call_for_object(|out, error| unsafe {
+            sys::swebench_run_api_start(super::lend(config_json), out, error)
+        })?)
+    }
+
     /// Starts a benchmark, from a configuration of kind `bench`.
     pub fn bench(config_json: &str) -> Result<Self> {
         // SAFETY: text and outputs live during the call.

@@ -243,6 +243,11 @@ unsafe extern "C" {
         out: *mut *mut swebench_job,
         error: *mut *mut swebench_error,
     ) -> i32;
+    pub fn swebench_run_api_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
 
     pub fn swebench_bench_start(
         config_json: swebench_str,

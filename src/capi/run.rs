@@ -13,6 +13,7 @@ use super::event::{
 use super::job::{Job, Reporter};
 use super::text::Str;
 use crate::error::{Error, Result};
+use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
 
@@ -33,6 +34,27 @@ pub unsafe extern "C" fn swebench_run_llama_start(
         let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
         let config: RunLlamaConfig = parse(config_json)?;
         out.write_boxed(Job::start(move |reporter| run_llama(&config, reporter))?);
+        OK
+    })
+}
+
+/// Starts a run of a service's model over a dataset: OpenAI, Azure, Anthropic, or any server that speaks one of their protocols.
+///
+/// `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
+/// Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
+/// INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
+/// job with that error. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_api_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    enter(error, || {
+        // SAFETY: text and output are valid by contract.
+        let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
+        let config: RunApiConfig = parse(config_json)?;
+        out.write_boxed(Job::start(move |reporter| run_api(&config, reporter))?);
         OK
     })
 }
@@ -66,13 +88,30 @@ fn run_llama(config: &RunLlamaConfig, reporter: Reporter<'_>) -> Result<Value> {
             // The summary is the job's result.
             RunEvent::Finished(_) => return,
         };
-        // Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.
-        match to_json(&event) {
-            Ok(json) => reporter.report(Event::json(kind, &json)),
-            Err(error) => log::warn!("an event of the run was lost: {error}"),
-        }
+        report(reporter, kind, &event);
     };
     to_json(&llama::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: api::RunEvent| {
+        let kind = match &event {
+            api::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            api::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            api::RunEvent::Progress { .. } => SWEBENCH_EVENT_PROGRESS,
+            api::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&api::run(config, reporter.cancel, &mut on_event)?)
+}
+
+/// Queues an event. Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.
+fn report(reporter: Reporter<'_>, kind: i32, event: &impl Serialize) {
+    match to_json(event) {
+        Ok(json) => reporter.report(Event::json(kind, &json)),
+        Err(error) => log::warn!("an event of the run was lost: {error}"),
+    }
 }
 
 fn run_bench(config: &BenchConfig, reporter: Reporter<'_>) -> Result<Value> {

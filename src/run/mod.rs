@@ -1,5 +1,6 @@
 //! The jobs of the command line: datasets in, predictions out, resumable and sharded.
 
+pub mod api;
 pub mod bench;
 pub mod llama;
 pub mod names;

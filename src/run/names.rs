@@ -74,6 +74,16 @@ impl LlamaRunName<'_> {
     }
 }
 
+/// The predictions file of a run against a service: `{model}__{dataset}__{split}[__shard-I__num_shards-N].jsonl`, with the
+/// last part of both names; the parent's where a model's last part is a training checkpoint.
+pub fn api_file_name(model: &str, dataset: &str, split: &str, shard: Option<Shard>) -> String {
+    let (parent, name) = last_components(model);
+    let model = if name.contains("checkpoint") { parent } else { name };
+    let shard = shard
+        .map_or_else(String::new, |shard| format!("__shard-{}__num_shards-{}", shard.index(), shard.count()));
+    format!("{model}__{}__{split}{shard}{EXTENSION}", last_components(dataset).1)
+}
+
 /// Whether `file_name` holds predictions of the run `stub`: `{stub}[__min-A][__max-B][__shard-I-N].jsonl` and nothing
 /// else.
 ///
@@ -200,6 +210,22 @@ mod tests {
         let model = dir.path().join("tuned");
         let run = LlamaRunName { model_name_or_path: model.to_str().unwrap(), ..run };
         assert_eq!(run.file_name(), "oracle__test__tuned__temp-0.0__top-p-1.0.jsonl");
+    }
+
+    #[test]
+    fn files_of_services_are_named_as_the_reference_names_them() {
+        #[track_caller]
+        fn check(model: &str, shard: Option<(usize, usize)>, expected: &str) {
+            let shard = shard.map(|(index, count)| Shard::new(index, count).unwrap());
+            assert_eq!(api_file_name(model, "princeton-nlp/SWE-bench_oracle", "test", shard), expected);
+        }
+        check("gpt-4o", None, "gpt-4o__SWE-bench_oracle__test.jsonl");
+        check(
+            "meta-llama/Llama-3",
+            Some((1, 4)),
+            "Llama-3__SWE-bench_oracle__test__shard-1__num_shards-4.jsonl",
+        );
+        check("runs/tuned/checkpoint-5", None, "tuned__SWE-bench_oracle__test.jsonl");
     }
 
     #[test]

@@ -16,6 +16,35 @@ pub enum ShardMode {
     Auto,
 }
 
+/// Which part a configuration asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardChoice {
+    /// All of the dataset.
+    Whole,
+    /// This part.
+    Given(Shard),
+    /// The part that a cluster assigned to this process.
+    Environment,
+}
+
+impl ShardChoice {
+    /// The part, with a cluster's environment behind `lookup`; `None` is all of the dataset.
+    ///
+    /// # Errors
+    /// As [`Shard::from_environment`].
+    pub fn resolve(
+        self,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        num_shards: Option<usize>,
+    ) -> Result<Option<Shard>> {
+        match self {
+            Self::Whole => Ok(None),
+            Self::Given(shard) => Ok(Some(shard)),
+            Self::Environment => Shard::from_environment(lookup, num_shards).map(Some),
+        }
+    }
+}
+
 /// One of `count` contiguous parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
@@ -34,6 +63,29 @@ impl Shard {
         } else {
             Err(Error::invalid_argument("the shard's number is out of range")
                 .with_expected(format!("shard_id below num_shards ({count})"), index))
+        }
+    }
+
+    /// What the keys `shard`, `shard_id` and `num_shards` of a configuration ask for together.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for keys that contradict or need each other.
+    pub fn choose(
+        mode: Option<ShardMode>,
+        shard_id: Option<usize>,
+        num_shards: Option<usize>,
+    ) -> Result<ShardChoice> {
+        match (mode, shard_id, num_shards) {
+            (None, None, None) => Ok(ShardChoice::Whole),
+            (None, Some(index), Some(count)) => Self::new(index, count).map(ShardChoice::Given),
+            (None, Some(_), None) => Err(Error::invalid_argument("`shard_id` needs `num_shards`")),
+            (None, None, Some(_)) => {
+                Err(Error::invalid_argument("`num_shards` needs `shard_id`, or `shard` set to `auto`"))
+            }
+            (Some(ShardMode::Auto), None, _) => Ok(ShardChoice::Environment),
+            (Some(ShardMode::Auto), Some(_), _) => {
+                Err(Error::invalid_argument("`shard_id` and `shard` set to `auto` exclude each other"))
+            }
         }
     }
 

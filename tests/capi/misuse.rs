@@ -72,6 +72,7 @@ fn null_is_refused_everywhere_and_named() {
             ),
             ("job", Box::new(|e| swebench_job_next(ptr::null_mut(), 0, &raw mut event, e))),
             ("out", Box::new(|e| swebench_run_llama_start(text("{}"), ptr::null_mut(), e))),
+            ("out", Box::new(|e| swebench_run_api_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_bench_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_extract_diff(text("a"), text("legacy"), ptr::null_mut(), e))),
         ]

@@ -4,6 +4,7 @@
 //! - `refusals`: paths, splits, columns and devices that are not there; exit code 1
 //! - `tools`: `info`, `completions`, `extract-diff`, `bench`
 //! - `run_llama`: the demo model returns patches that `git apply` takes
+//! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -12,6 +13,8 @@ mod cli;
 mod demo;
 mod refusals;
 mod resume;
+mod run_api;
 mod run_llama;
+mod server;
 mod tools;
 mod usage;

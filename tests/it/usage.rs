@@ -9,12 +9,13 @@ fn help_shows_flags_examples_and_exit_codes() {
     for (args, says) in [
         (
             &["--help"][..],
-            &["run-llama", "extract-diff", "info", "bench", "completions", "130  interrupted"][..],
+            &["run-llama", "run-api", "extract-diff", "info", "bench", "completions", "130  interrupted"][..],
         ),
         (
             &["run-llama", "--help"],
             &["--model-name-or-path <MODEL>", "Examples:", "--shard auto", "[default: test]"],
         ),
+        (&["run-api", "--help"], &["--dataset-name-or-path <DATASET>", "Examples:", "--max-cost"]),
         (&["extract-diff", "--help"], &["Examples:", "legacy"]),
         (&["bench", "--help"], &["Examples:", "--depth"]),
         (&["info", "--help"], &["--json"]),

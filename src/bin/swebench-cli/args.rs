@@ -9,6 +9,7 @@ use crate::bench::BenchArgs;
 use crate::completions::CompletionsArgs;
 use crate::extract_diff::ExtractDiffArgs;
 use crate::info::InfoArgs;
+use crate::run_api::RunApiArgs;
 use crate::run_llama::RunLlamaArgs;
 use crate::swebench::Level;
 
@@ -54,6 +55,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     RunLlama(Box<RunLlamaArgs>),
+    RunApi(Box<RunApiArgs>),
     ExtractDiff(ExtractDiffArgs),
     Info(InfoArgs),
     Bench(BenchArgs),
@@ -117,7 +119,7 @@ mod tests {
     /// Flags and configuration keys are the same facts: one without the other is a mistake.
     #[test]
     fn flags_are_the_keys_of_the_configuration() {
-        for (command, kind) in [("run-llama", "run-llama"), ("bench", "bench")] {
+        for (command, kind) in [("run-llama", "run-llama"), ("run-api", "run-api"), ("bench", "bench")] {
             let schema: serde_json::Value = serde_json::from_str(&config_schema(kind).unwrap()).unwrap();
             let mut keys: Vec<String> =
                 schema["properties"].as_object().unwrap().keys().map(|key| key.replace('_', "-")).collect();

@@ -16,6 +16,7 @@ mod info;
 mod interrupt;
 mod output;
 mod progress;
+mod run_api;
 mod run_llama;
 mod talk;
 
@@ -45,6 +46,7 @@ fn run(command: Command, talk: &Arc<Talk>) -> Result<Exit, Failure> {
     Talk::receive_log_lines(talk)?;
     match command {
         Command::RunLlama(args) => run_llama::run(&args, talk),
+        Command::RunApi(args) => run_api::run(&args, talk),
         Command::ExtractDiff(args) => extract_diff::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, talk),

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressStyle;
 use serde_json::Value;
 
-use crate::swebench::Level;
+use crate::exit::Failure;
+use crate::follow::follow;
+use crate::swebench::{Job, Level, sys};
 use crate::talk::Talk;
 
 /// Before the first instance there is nothing to tell the time left from.
@@ -15,6 +17,10 @@ const BAR_WITH_TIME: &str = "{bar:30} {pos}/{len} {msg} · {eta} left";
 /// Turns a run's events into what the user sees.
 pub(crate) struct Progress<'a> {
     talk: &'a Talk,
+    /// What is awaited before the first tokens.
+    first: &'static str,
+    /// What became of instances that are not part of the run.
+    left_out: &'static str,
     total: u64,
     done: u64,
     failed: u64,
@@ -22,16 +28,34 @@ pub(crate) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(crate) fn new(talk: &'a Talk) -> Self {
-        let progress = Self { talk, total: 0, done: 0, failed: 0, rate: Rate::default() };
+    pub(crate) fn new(talk: &'a Talk, first: &'static str, left_out: &'static str) -> Self {
+        let progress = Self { talk, first, left_out, total: 0, done: 0, failed: 0, rate: Rate::default() };
         progress.set_style("{spinner} {msg}");
-        talk.bar().set_message("opening dataset and model");
+        talk.bar().set_message("opening the dataset");
         talk.bar().enable_steady_tick(Duration::from_millis(120));
         progress
     }
 
+    /// Shows a run's events until its end; the run's summary.
+    pub(crate) fn follow(mut self, job: Job) -> Result<Value, Failure> {
+        let result = follow(job, |kind, event| {
+            match kind {
+                sys::SWEBENCH_EVENT_STARTED => self.started(event),
+                sys::SWEBENCH_EVENT_PROGRESS => self.progressed(event),
+                sys::SWEBENCH_EVENT_INSTANCE => self.finished(event),
+                sys::SWEBENCH_EVENT_WARNING => {
+                    self.talk.say(Level::Warn, event["message"].as_str().unwrap_or_default(), event);
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        self.talk.bar().finish_and_clear();
+        result
+    }
+
     /// The instances are known.
-    pub(crate) fn started(&mut self, event: &Value) {
+    fn started(&mut self, event: &Value) {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
         self.total = count("total");
         self.done = count("already_done");
@@ -40,19 +64,20 @@ impl<'a> Progress<'a> {
         // Without this, instances of earlier runs would count as done at lightning speed.
         self.talk.bar().set_position(self.done);
         self.talk.bar().reset_eta();
-        self.talk.bar().set_message("loading the model");
+        self.talk.bar().set_message(self.first);
         let text = format!(
-            "{} instances: {} done before, {} to do, {} left out by length",
+            "{} instances: {} done before, {} to do, {} {}",
             self.total,
             self.done,
             self.total.saturating_sub(self.done),
             count("skipped"),
+            self.left_out,
         );
         self.talk.say(Level::Info, &text, event);
     }
 
     /// Tokens so far.
-    pub(crate) fn progressed(&mut self, event: &Value) {
+    fn progressed(&mut self, event: &Value) {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
         let tokens = self.rate.update(count("completion_tokens"), Instant::now());
         let prompts = count("prompt_tokens");
@@ -60,11 +85,12 @@ impl<'a> Progress<'a> {
             Some(rate) => format!("· {} failed · {rate:.1} tokens/s", self.failed),
             None => format!("· {} failed · {prompts} prompt tokens", self.failed),
         };
-        self.talk.bar().set_message(message);
+        let spent = event["spent"].as_f64().map(|dollars| format!(" · ${dollars:.4}")).unwrap_or_default();
+        self.talk.bar().set_message(message + &spent);
     }
 
     /// An instance is in the file.
-    pub(crate) fn finished(&mut self, event: &Value) {
+    fn finished(&mut self, event: &Value) {
         self.done += 1;
         self.set_style(BAR_WITH_TIME);
         self.talk.bar().set_position(self.done);
@@ -88,11 +114,6 @@ impl<'a> Progress<'a> {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.talk.bar().set_style(style);
         }
-    }
-
-    /// Takes the bar away.
-    pub(crate) fn end(&self) {
-        self.talk.bar().finish_and_clear();
     }
 }
 

@@ -8,9 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
-use crate::follow::follow;
 use crate::progress::Progress;
-use crate::swebench::{Job, Level, sys};
+use crate::swebench::Job;
 use crate::talk::Talk;
 use crate::{interrupt, output};
 
@@ -187,21 +186,7 @@ pub(crate) fn run(args: &RunLlamaArgs, talk: &Arc<Talk>) -> Result<Exit, Failure
     let config = serde_json::to_string(args)
         .map_err(|error| Failure::new(format!("the flags cannot be passed on: {error}")))?;
     let job = Job::run_llama(&config).map_err(Failure::of_configuration)?;
-    let mut progress = Progress::new(talk);
-    let result = follow(job, |kind, event| {
-        match kind {
-            sys::SWEBENCH_EVENT_STARTED => progress.started(event),
-            sys::SWEBENCH_EVENT_PROGRESS => progress.progressed(event),
-            sys::SWEBENCH_EVENT_INSTANCE => progress.finished(event),
-            sys::SWEBENCH_EVENT_WARNING => {
-                talk.say(Level::Warn, event["message"].as_str().unwrap_or_default(), event);
-            }
-            _ => {}
-        }
-        Ok(())
-    });
-    progress.end();
-    let summary = result?;
+    let summary = Progress::new(talk, "loading the model", "left out by length").follow(job)?;
     tell(talk, &summary);
     if let Some(file) = summary["output_file"].as_str().filter(|file| !file.is_empty()) {
         output::line(file)?;
@@ -209,7 +194,8 @@ pub(crate) fn run(args: &RunLlamaArgs, talk: &Arc<Talk>) -> Result<Exit, Failure
     Ok(exit(&summary))
 }
 
-fn exit(summary: &Value) -> Exit {
+/// How a program ends whose run ended like this.
+pub(crate) fn exit(summary: &Value) -> Exit {
     if summary["interrupted"].as_bool() == Some(true) || interrupt::happened() {
         Exit::Interrupted
     } else if summary["failed"].as_u64() > Some(0) {

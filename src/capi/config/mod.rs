@@ -19,6 +19,7 @@ use super::buf::Buf;
 use super::error::ErrorObject;
 use super::text::Str;
 use crate::error::{Error, Result};
+use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
 use crate::run::llama::RunLlamaConfig;
 
@@ -51,10 +52,11 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 4] = [
+static KINDS: [Kind; 5] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
     Kind::of::<RunLlamaConfig>(),
+    Kind::of::<RunApiConfig>(),
     Kind::of::<BenchConfig>(),
 ];
 
@@ -66,8 +68,8 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 
 /// The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
 ///
-/// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start)
-/// or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+/// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
+/// "run-api" (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -122,7 +124,7 @@ mod tests {
     fn an_unknown_kind_lists_the_known_ones() {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
         assert!(
-            error.to_string().contains("expected model, generate, run-llama, bench, got modle"),
+            error.to_string().contains("expected model, generate, run-llama, run-api, bench, got modle"),
             "{error}"
         );
     }

@@ -4,11 +4,20 @@ use super::Config;
 use super::model::{check_device, check_dtype, positive};
 use crate::backend::Quantization;
 use crate::error::{Error, Result};
+use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
 use crate::run::llama::RunLlamaConfig;
 
 impl Config for RunLlamaConfig {
     const KIND: &'static str = "run-llama";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for RunApiConfig {
+    const KIND: &'static str = "run-api";
 
     fn check(&self) -> Result<()> {
         self.validate()

@@ -184,7 +184,7 @@ impl RunLlamaConfig {
         self.device()?;
         self.dtype()?;
         Quantization::parse(&self.quantize)?;
-        self.shard_mode().map(drop)
+        Shard::choose(self.shard, self.shard_id, self.num_shards).map(drop)
     }
 
     /// The part of the dataset, with a cluster's environment behind `lookup` where `shard` is `auto`; `None` is all of it.
@@ -192,11 +192,7 @@ impl RunLlamaConfig {
     /// # Errors
     /// `InvalidArgument` as [`RunLlamaConfig::validate`] and [`Shard::from_environment`].
     pub fn resolve_shard(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Shard>> {
-        match self.shard_mode()? {
-            ShardChoice::Whole => Ok(None),
-            ShardChoice::Given(shard) => Ok(Some(shard)),
-            ShardChoice::Environment => Shard::from_environment(lookup, self.num_shards).map(Some),
-        }
+        Shard::choose(self.shard, self.shard_id, self.num_shards)?.resolve(lookup, self.num_shards)
     }
 
     /// How the run is named.
@@ -265,27 +261,6 @@ impl RunLlamaConfig {
                 .with_expected("auto, f32, bf16 or f16", format!("`{}`", self.dtype.escape_debug()))
         })
     }
-
-    fn shard_mode(&self) -> Result<ShardChoice> {
-        match (self.shard, self.shard_id, self.num_shards) {
-            (None, None, None) => Ok(ShardChoice::Whole),
-            (None, Some(index), Some(count)) => Shard::new(index, count).map(ShardChoice::Given),
-            (None, Some(_), None) => Err(Error::invalid_argument("`shard_id` needs `num_shards`")),
-            (None, None, Some(_)) => {
-                Err(Error::invalid_argument("`num_shards` needs `shard_id`, or `shard` set to `auto`"))
-            }
-            (Some(ShardMode::Auto), None, _) => Ok(ShardChoice::Environment),
-            (Some(ShardMode::Auto), Some(_), _) => {
-                Err(Error::invalid_argument("`shard_id` and `shard` set to `auto` exclude each other"))
-            }
-        }
-    }
-}
-
-enum ShardChoice {
-    Whole,
-    Given(Shard),
-    Environment,
 }
 
 fn out_of_range(key: &str, expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Error {

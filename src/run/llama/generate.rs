@@ -180,7 +180,7 @@ impl<S: EventStream> Work<'_, S> {
                 completion_tokens: usage.completion_tokens,
             }),
             latency_ms: Some(usage.prefill_ms + usage.decode_ms),
-            error: None,
+            ..Prediction::default()
         })?;
         self.tally.finished += 1;
         self.tally.prompt_tokens += usage.prompt_tokens;

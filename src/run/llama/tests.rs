@@ -176,7 +176,7 @@ fn a_prediction_has_the_output_the_patch_and_how_it_ended() {
             completion_tokens: 3,
         }),
         latency_ms: Some(3.5),
-        error: None,
+        ..Prediction::default()
     };
     assert_eq!(output.records(), [expected]);
     let expected =

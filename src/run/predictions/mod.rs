@@ -11,6 +11,8 @@ pub use scan::finished_ids;
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::Money;
+
 /// One instance's line; the harness reads the first four fields and ignores the others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -22,13 +24,27 @@ pub struct Prediction {
     pub full_output: Option<String>,
     /// The patch found in it; empty when there is none, which the harness counts as an empty patch.
     pub model_patch: String,
-    /// Why the generation ended: `stop`, `length` or `repetition`.
+    /// The prompt as it was sent, where a service of OpenAI's protocol was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The prompt as it was sent, where a service of Anthropic's protocol was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_inputs: Option<String>,
+    /// Every answer, the first one included, where more than one was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+    /// Why the generation ended: `stop`, `length` or `repetition`; of a service also `context_window`, `refusal`,
+    /// `tool_use`, or its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<String>,
     /// Token counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// Milliseconds from the first prefill step to the last token, without the wait for a place in the batch.
+    /// Dollars that a service has billed for the instance; `null` where its price is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Option<Money>>,
+    /// Milliseconds from the first prefill step to the last token, without the wait for a place in the batch; of a service,
+    /// from the first try to the end of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
     /// Why the instance failed. A record with an error is not a finished prediction: the next run tries again.
@@ -41,6 +57,18 @@ impl Prediction {
     pub fn failed(instance_id: String, model_name_or_path: String, error: String) -> Self {
         Self { instance_id, model_name_or_path, error: Some(error), ..Self::default() }
     }
+}
+
+/// One of several answers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What the model wrote.
+    pub full_output: String,
+    /// The patch found in it.
+    pub model_patch: String,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
 }
 
 /// Token counts of one generation.

@@ -1,0 +1,183 @@
+//! `run-api`: a service's model over a dataset.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::progress::Progress;
+use crate::run_llama::exit;
+use crate::swebench::Job;
+use crate::talk::Talk;
+
+const EXAMPLES: &str = "\
+Examples:
+  # OpenAI, with the key in OPENAI_API_KEY, for at most ten dollars
+  swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path princeton-nlp/SWE-bench_oracle --max-cost 10
+
+  # A server of one's own that speaks OpenAI's protocol, without a key
+  swebench-cli run-api --model-name-or-path my-model --base-url http://localhost:8000/v1 \\
+      --dataset-name-or-path ./SWE-bench_oracle --concurrency 64 --model-args temperature=0.2,top_p=0.95
+
+The same command continues an interrupted run. The path of the predictions file is the one line on stdout.";
+
+/// Run a service's model over a dataset and write its predictions.
+///
+/// The flags are the keys of the configuration `run-api`; what is left out has the library's default.
+#[derive(Debug, Args, Serialize)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunApiArgs {
+    /// Path or hub name of a dataset with a `text` column.
+    #[arg(long, value_name = "DATASET")]
+    dataset_name_or_path: String,
+    /// The model as the service names it.
+    #[arg(long, value_name = "MODEL")]
+    model_name_or_path: String,
+    /// The dataset's split [default: test]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<String>,
+    /// Where the predictions file goes [default: ./outputs]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dir: Option<PathBuf>,
+    /// Parameters of every request; values are JSON, or else text.
+    #[arg(long, value_name = "K=V,…", help_heading = "Requests")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_args: Option<String>,
+    /// The most tokens of an answer [default: 4096 at Anthropic, the service's elsewhere]
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    /// Answers for an instance [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<u32>,
+    /// Stream answers, which keeps long ones from looking like dead connections.
+    #[arg(long, help_heading = "Requests")]
+    stream: bool,
+    /// Mark the first line of the prompts for Anthropic's cache.
+    #[arg(long, help_heading = "Requests")]
+    prompt_cache: bool,
+    /// Only instances whose id matches.
+    #[arg(long, value_name = "REGEX", help_heading = "Which instances")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
+    /// Only instances that failed in an earlier run.
+    #[arg(long, help_heading = "Which instances")]
+    redo_failed: bool,
+    /// Work on this part of the dataset, from 0.
+    #[arg(long, value_name = "I", requires = "num_shards", help_heading = "Which instances")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard_id: Option<usize>,
+    /// The number of parts.
+    #[arg(long, value_name = "N", help_heading = "Which instances")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_shards: Option<usize>,
+    /// `auto` takes the part from the environment of Slurm, Kubernetes or a launcher.
+    #[arg(long, value_name = "auto", conflicts_with = "shard_id", help_heading = "Which instances")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
+    /// The most to spend, earlier runs of the same file included.
+    #[arg(long, value_name = "USD", help_heading = "Costs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_cost: Option<f64>,
+    /// Prices in LiteLLM's format, looked up before the built-in ones.
+    #[arg(long, value_name = "FILE", help_heading = "Costs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prices: Option<PathBuf>,
+    /// openai, azure, anthropic or anthropic-text [default: what the model's name tells]
+    #[arg(long, value_name = "NAME", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    /// The server [default: the provider's]
+    #[arg(long, value_name = "URL", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_url: Option<String>,
+    /// Azure's api-version or Anthropic's anthropic-version.
+    #[arg(long, value_name = "VERSION", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_version: Option<String>,
+    /// chat or responses [default: chat]
+    #[arg(long, value_name = "NAME", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openai_api: Option<String>,
+    /// The environment variable of the key [default: the provider's]
+    #[arg(long, value_name = "VARIABLE", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_env: Option<String>,
+    /// A file that holds the key and nothing else.
+    #[arg(long, value_name = "FILE", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<PathBuf>,
+    /// Certificate authorities to trust besides the system's.
+    #[arg(long, value_name = "PEM", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    /// The most tries of a request [default: 10]
+    #[arg(long, value_name = "N", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    /// Requests in flight [default: as many as the service takes]
+    #[arg(long, value_name = "N", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<usize>,
+    /// The most requests in a minute.
+    #[arg(long, value_name = "N", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests_per_minute: Option<u32>,
+    /// The most tokens of prompts and answers in a minute.
+    #[arg(long, value_name = "N", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_minute: Option<u64>,
+    /// Hub cache for datasets [default: the usual Hugging Face cache]
+    #[arg(long, value_name = "DIR", help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_dir: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &RunApiArgs, talk: &Arc<Talk>) -> Result<Exit, Failure> {
+    let config = serde_json::to_string(args)
+        .map_err(|error| Failure::new(format!("the flags cannot be passed on: {error}")))?;
+    let job = Job::run_api(&config).map_err(Failure::of_configuration)?;
+    let summary = Progress::new(talk, "waiting for answers", "left out by the filter").follow(job)?;
+    tell(talk, &summary);
+    if let Some(file) = summary["output_file"].as_str().filter(|file| !file.is_empty()) {
+        output::line(file)?;
+    }
+    Ok(match exit(&summary) {
+        Exit::Done if summary["unaffordable"].as_u64() > Some(0) => Exit::SomeFailed,
+        exit => exit,
+    })
+}
+
+fn tell(talk: &Talk, summary: &Value) {
+    let count = |key: &str| summary[key].as_u64().unwrap_or(0);
+    let text = format!(
+        "{} finished, {} failed, {} done before, {} not sent for their cost; {} prompt and {} new tokens, {}, in {:.1} s",
+        count("finished"),
+        count("failed"),
+        count("already_done"),
+        count("unaffordable"),
+        count("prompt_tokens"),
+        count("completion_tokens"),
+        match summary["spent"].as_f64() {
+            Some(dollars) => format!("${dollars:.4} spent in all"),
+            None => "at a price that is not known".into(),
+        },
+        summary["seconds"].as_f64().unwrap_or(0.0),
+    );
+    talk.news(&text, summary);
+    match exit(summary) {
+        Exit::Interrupted => {
+            talk.news("interrupted: what is finished is kept, and the same command continues", summary);
+        }
+        Exit::SomeFailed => talk.news("the same command tries the failed instances again", summary),
+        _ => {}
+    }
+}

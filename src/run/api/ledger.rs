@@ -1,0 +1,162 @@
+//! The ledger of a predictions file: what requests may cost and have cost, kept so that a killed run's are not forgotten.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::Money;
+use crate::error::{Error, Result};
+
+/// No line of either file is longer; what is, is none.
+const MAX_LINE_BYTES: u64 = 256 << 20;
+
+/// `<predictions file>.costs`: JSON Lines, one before a request is sent and one when its cost is known.
+///
+/// A request without the second line was in flight when its run was killed: nobody knows what it was billed, so that its
+/// worst case counts.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    instance_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at_most: Option<Money>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost: Option<Money>,
+}
+
+impl Ledger {
+    /// Opens the ledger of this predictions file, which the caller holds the lock of, and adds up what was spent: by the
+    /// ledger, and by the records of instances that it does not know.
+    ///
+    /// # Errors
+    /// `Io` when either file cannot be read or the ledger not be written.
+    pub(super) fn open(predictions: &Path) -> Result<(Self, Money)> {
+        let mut name = OsString::from(predictions);
+        name.push(".costs");
+        let path = PathBuf::from(name);
+        let error = |error| Error::io("open the ledger of costs", &path, error);
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(error)?;
+        let mut accounts: HashMap<String, Account> = HashMap::new();
+        let mut is_torn = false;
+        for_each_entry(&file, &path, |entry, ends| {
+            is_torn = !ends;
+            let Some(Entry { instance_id, at_most, cost }) = entry else { return };
+            let account = accounts.entry(instance_id).or_default();
+            if let Some(cost) = cost {
+                account.settled += cost;
+                account.open = Money::ZERO;
+            }
+            account.open += at_most.unwrap_or_default();
+        })?;
+        if is_torn {
+            file.write_all(b"\n").map_err(error)?;
+        }
+        let mut spent: Money = accounts.values().map(|account| account.settled + account.open).sum();
+        let ledger = Self { path: path.clone(), file: Mutex::new(file) };
+        for (instance_id, account) in accounts.iter().filter(|(_, account)| account.open > Money::ZERO) {
+            // From here on it is a cost like any other, which what the instance costs next does not replace.
+            ledger.settle(instance_id, account.open)?;
+        }
+        let records = File::open(predictions).map_err(|error| Error::io("read", predictions, error))?;
+        for_each_entry(&records, predictions, |entry, _| {
+            if let Some(Entry { instance_id, cost: Some(cost), .. }) = entry
+                && !accounts.contains_key(&instance_id)
+            {
+                spent += cost;
+            }
+        })?;
+        Ok((ledger, spent))
+    }
+
+    /// A request is about to be sent that costs at most this.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written; the request must not be sent then.
+    pub(super) fn reserve(&self, instance_id: &str, at_most: Money) -> Result<()> {
+        self.append(&Entry { instance_id: instance_id.to_owned(), at_most: Some(at_most), cost: None })
+    }
+
+    /// All requests of the instance that were reserved since it was last settled have cost this together.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written; the worst case counts then.
+    pub(super) fn settle(&self, instance_id: &str, cost: Money) -> Result<()> {
+        self.append(&Entry { instance_id: instance_id.to_owned(), at_most: None, cost: Some(cost) })
+    }
+
+    fn append(&self, entry: &Entry) -> Result<()> {
+        let mut line = serde_json::to_vec(entry)
+            .map_err(|source| Error::internal("cannot write an entry of the ledger").with_source(source))?;
+        line.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&line).map_err(|error| Error::io("append to the ledger of costs", &self.path, error))
+    }
+}
+
+#[derive(Default)]
+struct Account {
+    settled: Money,
+    open: Money,
+}
+
+/// Calls `visit` with every line, `None` for one that is no entry, and whether it ends in a newline.
+fn for_each_entry(file: &File, path: &Path, mut visit: impl FnMut(Option<Entry>, bool)) -> Result<()> {
+    let error = |error| Error::io("read", path, error);
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(error)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        visit(serde_json::from_slice(&line).ok(), line.ends_with(b"\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cents(cents: u32) -> Money {
+        Money::from_dollars(f64::from(cents) / 100.0).unwrap()
+    }
+
+    #[test]
+    fn what_was_in_flight_counts_at_its_worst_and_records_without_entries_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let predictions = dir.path().join("p.jsonl");
+        std::fs::write(
+            &predictions,
+            "{\"instance_id\":\"old\",\"cost\":0.5}\n{\"instance_id\":\"a\",\"cost\":0.03}\n{\"instance_id\":\"free\",\"cost\":null}\n",
+        )
+        .unwrap();
+        let (ledger, spent) = Ledger::open(&predictions).unwrap();
+        assert_eq!(spent, cents(53));
+        ledger.reserve("a", cents(5)).unwrap();
+        ledger.settle("a", cents(3)).unwrap();
+        ledger.reserve("b", cents(7)).unwrap();
+        ledger.reserve("b", cents(7)).unwrap();
+        ledger.reserve("a", cents(5)).unwrap();
+        drop(ledger);
+        let (ledger, spent) = Ledger::open(&predictions).unwrap();
+        assert_eq!(spent, cents(50 + 3 + 5 + 14));
+        ledger.settle("b", cents(1)).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
+        file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
+        let (ledger, spent) = Ledger::open(&predictions).unwrap();
+        assert_eq!(spent, cents(50 + 3 + 5 + 14 + 1));
+        ledger.reserve("c", cents(2)).unwrap();
+        assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
+    }
+}
