@@ -25,6 +25,7 @@ fn check_attention_prefill(old: &str, nth: usize, new: &str, expected: &str) {
         head_dim: 64,
         block_size: 32,
         window: 150,
+        fp8: false,
     };
     let library = mutate("attention_prefill.cu", old, nth, new, |_| true);
     let error = run::<bf16>(&library, &case).expect_err(&format!("{old:?} → {new:?} was not noticed"));
@@ -62,9 +63,9 @@ fn wrong_addresses_are_noticed() {
         "multiple of 16",
     );
     check_attention_prefill(
-        "shared_v = shared_k + Shape::kKvBytes",
+        "stored_v = stored_k + Shape::kStoredBytes",
         0,
-        "shared_v = shared_k + 2 * Shape::kKvBytes",
+        "stored_v = stored_k + 2 * Shape::kStoredBytes",
         "shared address",
     );
 }
