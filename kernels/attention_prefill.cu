@@ -186,11 +186,11 @@ template <typename T, typename Stored, int HeadDim> SIMT_DEVICE void attention_p
 
 }  // namespace
 
-#define ATTENTION_PREFILL(name, T, Stored, HeadDim)                                                                                                 \
+#define ATTENTION_PREFILL(name, T, Stored, HeadDim)                                                                                        \
     SIMT_KERNEL(name, AttentionPrefillParams, (PrefillShape<Stored, HeadDim>::kThreads), 1, (PrefillShape<Stored, HeadDim>::kSharedBytes), \
                 attention_prefill<T, Stored, HeadDim>)
-#define ATTENTION_PREFILL_FORMATS(type, T, HeadDim)                      \
-    ATTENTION_PREFILL(attention_prefill_##type##_##HeadDim, T, T, HeadDim) \
+#define ATTENTION_PREFILL_FORMATS(type, T, HeadDim)                                 \
+    ATTENTION_PREFILL(attention_prefill_##type##_##HeadDim, T, T, HeadDim)          \
     ATTENTION_PREFILL(attention_prefill_##type##_##HeadDim##_fp8, T, E4m3, HeadDim)
 
 ATTENTION_PREFILL_FORMATS(bf16, Bf16, 64)

@@ -46,7 +46,8 @@ template <typename Stored, int HeadDim, int Rows, int Threads>
 SIMT_DEVICE void copy_kv_tile(uint32_t to_shared, const void *pool, const KvHead &kv, int first_token, int kv_len) {
     constexpr int kRowBytes = HeadDim * sizeof(Stored), kColumns = kRowBytes / 16;
     static_assert(Rows * kColumns % Threads == 0, "threads share a tile's columns evenly");
-#pragma unroll 4
+    // Half a tile of 128 columns: unrolled as a whole, its addresses would be kept in registers from one tile to the next, and do not fit.
+#pragma unroll(2 * sizeof(Stored))
     for (int i = 0; i < Rows * kColumns / Threads; ++i) {
         const int index = i * Threads + thread_index(), row = index / kColumns, column = index % kColumns;
         const bool valid = first_token + row < kv_len;
