@@ -3,6 +3,9 @@
 // A block computes a tile of query rows of one head and walks over tiles of keys and values from the last visible one to the first. While the scores of
 // a tile are computed its values arrive, and while it is normalised and multiplied with them the next keys do, so one buffer of each is enough and two
 // blocks fit on a multiprocessor. Scores stay in registers: the accumulator's layout of the first product is the operand's layout of the second.
+//
+// An FP8 cache (E4M3, one scale a head) arrives as it is stored and is widened, exactly, into one tile of bf16 or f16 that keys and values take in turn:
+// the same shared memory, products and sums as a 16-bit cache. The keys' scale goes into the softmax's, the values' into the rows' normalisation.
 #include "attention_tile.cuh"
 #include "simt.cuh"
 
@@ -10,7 +13,8 @@ using namespace simt;
 
 namespace {
 
-template <int HeadDim> struct PrefillShape {
+template <typename Stored, int HeadDim> struct PrefillShape {
+    static constexpr bool kFp8 = sizeof(Stored) == 1;
     static constexpr int kWarps = 4;
     static constexpr int kThreads = kWarps * kWarpSize;
     // 16-row tiles a warp holds: two halve the shared-memory reads per product, and do not fit beside the output of 256 columns.
@@ -18,19 +22,20 @@ template <int HeadDim> struct PrefillShape {
     static constexpr int kQueryRows = kWarps * kRowTiles * 16;
     static constexpr int kKvRows = 64;
     static constexpr uint32_t kQueryBytes = kQueryRows * HeadDim * 2;
-    static constexpr uint32_t kKvBytes = kKvRows * HeadDim * 2;
-    static constexpr uint32_t kSharedBytes = kQueryBytes + 2 * kKvBytes;
+    static constexpr uint32_t kStoredBytes = kKvRows * HeadDim * sizeof(Stored);
+    static constexpr uint32_t kWidenedBytes = kFp8 ? kKvRows * HeadDim * 2 : 0;
+    static constexpr uint32_t kSharedBytes = kQueryBytes + 2 * kStoredBytes + kWidenedBytes;
 };
 
-template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const AttentionPrefillParams &params) {
-    using Shape = PrefillShape<HeadDim>;
+template <typename T, typename Stored, int HeadDim> SIMT_DEVICE void attention_prefill(const AttentionPrefillParams &params) {
+    using Shape = PrefillShape<Stored, HeadDim>;
     constexpr int kRowTiles = Shape::kRowTiles, kKvRows = Shape::kKvRows, kThreads = Shape::kThreads;
     constexpr int kKeyTiles = kKvRows / 8, kOutTiles = HeadDim / 8;
 
-    const int head = block_x();
+    const int head = block_x(), kv_head_index = head / (params.num_heads / params.cache.num_kv_heads);
     const AttentionTile tile = {global_load<int32_t>(&params.tiles[block_y()].sequence), global_load<int32_t>(&params.tiles[block_y()].first_query)};
     const SequenceSpan span = load_span(params.sequences, tile.sequence);
-    const KvHead kv = kv_head(params.cache, params.sequences, tile.sequence, head / (params.num_heads / params.cache.num_kv_heads));
+    const KvHead kv = kv_head(params.cache, params.sequences, tile.sequence, kv_head_index);
     const int first_position = span.kv_len - span.query_len + tile.first_query;
     const int last_position = minimum(first_position + Shape::kQueryRows, span.kv_len) - 1;
     const int first_key = params.window ? maximum(0, first_position - params.window + 1) : 0;
@@ -38,8 +43,12 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
     const int last_tile = last_position / kKvRows;
 
     const uint32_t shared_q = shared_base();
-    const uint32_t shared_k = shared_q + Shape::kQueryBytes;
-    const uint32_t shared_v = shared_k + Shape::kKvBytes;
+    const uint32_t stored_k = shared_q + Shape::kQueryBytes;
+    const uint32_t stored_v = stored_k + Shape::kStoredBytes;
+    // What the tensor cores read.
+    const uint32_t widened = stored_v + Shape::kStoredBytes;
+    const uint32_t shared_k = Shape::kFp8 ? widened : stored_k;
+    const uint32_t shared_v = Shape::kFp8 ? widened : stored_v;
     const int warp_row = warp_index() * kRowTiles * 16;
     const int lane = lane_index();
 
@@ -50,9 +59,11 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
         const bool valid = tile.first_query + row < span.query_len;
         copy_async_16(shared_q + tile_offset<HeadDim>(row, column), valid ? q + (row * params.q_stride + column * 8) * 2 : params.q, valid);
     }
-    copy_kv_tile<HeadDim, kKvRows, kThreads>(shared_k, params.cache.keys, kv, last_tile * kKvRows, span.kv_len);
+    copy_kv_tile<Stored, HeadDim, kKvRows, kThreads>(stored_k, params.cache.keys, kv, last_tile * kKvRows, span.kv_len);
     copy_async_commit();
 
+    float scale_log2e = params.scale_log2e;
+    if constexpr (Shape::kFp8) scale_log2e *= global_load<float>(params.cache.key_scales + kv_head_index);
     float out[kRowTiles][kOutTiles][4] = {};
     float row_max[kRowTiles][2], row_sum[kRowTiles][2] = {};
     for (auto &rows : row_max) rows[0] = rows[1] = -infinity();
@@ -60,9 +71,13 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
     for (int j = last_tile; j >= first_tile; --j) {
         copy_async_wait<0>();
         sync_threads();
-        copy_kv_tile<HeadDim, kKvRows, kThreads>(shared_v, params.cache.values, kv, j * kKvRows, span.kv_len);
+        copy_kv_tile<Stored, HeadDim, kKvRows, kThreads>(stored_v, params.cache.values, kv, j * kKvRows, span.kv_len);
         copy_async_commit();
 
+        if constexpr (Shape::kFp8) {
+            widen_kv_tile<T, HeadDim, kKvRows, kThreads>(shared_k, stored_k);
+            sync_threads();
+        }
         float scores[kRowTiles][kKeyTiles][4] = {};
 #pragma unroll
         for (int k = 0; k < HeadDim / 16; ++k) {
@@ -104,7 +119,7 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
         for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
-                const float factor = softmax_rows<kKeyTiles>(scores[t], h, params.scale_log2e, row_max[t][h], row_sum[t][h]);
+                const float factor = softmax_rows<kKeyTiles>(scores[t], h, scale_log2e, row_max[t][h], row_sum[t][h]);
 #pragma unroll
                 for (int n = 0; n < kOutTiles; ++n) {
                     out[t][n][2 * h] *= factor;
@@ -121,9 +136,13 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
                 for (int i = 0; i < 4; ++i)
                     weights[k][t][i] = pack2<T>(scores[t][2 * k + i / 2][i % 2 * 2], scores[t][2 * k + i / 2][i % 2 * 2 + 1]);
 
-        // Only now, for the copy's addresses and the unpacked scores together do not fit into registers.
+        // Only now, for addresses and the unpacked scores together do not fit into registers.
+        if constexpr (Shape::kFp8) {
+            widen_kv_tile<T, HeadDim, kKvRows, kThreads>(shared_v, stored_v);
+            sync_threads();
+        }
         if (j > first_tile) {
-            copy_kv_tile<HeadDim, kKvRows, kThreads>(shared_k, params.cache.keys, kv, (j - 1) * kKvRows, span.kv_len);
+            copy_kv_tile<Stored, HeadDim, kKvRows, kThreads>(stored_k, params.cache.keys, kv, (j - 1) * kKvRows, span.kv_len);
             copy_async_commit();
         }
 
@@ -142,13 +161,15 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
         }
     }
 
+    float value_scale = 1.0f;
+    if constexpr (Shape::kFp8) value_scale = global_load<float>(params.cache.value_scales + kv_head_index);
     // Through shared memory, where each warp reuses its own query rows, so that global memory sees whole lines.
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const float sum = warp_sum<4>(row_sum[t][h]);
-            const float scale = sum > 0.0f ? 1.0f / sum : 0.0f;
+            const float scale = sum > 0.0f ? value_scale / sum : 0.0f;
             const int row = warp_row + t * 16 + lane / 4 + h * 8;
 #pragma unroll
             for (int n = 0; n < kOutTiles; ++n)
@@ -165,14 +186,18 @@ template <typename T, int HeadDim> SIMT_DEVICE void attention_prefill(const Atte
 
 }  // namespace
 
-#define ATTENTION_PREFILL(name, T, HeadDim) \
-    SIMT_KERNEL(name, AttentionPrefillParams, PrefillShape<HeadDim>::kThreads, 1, PrefillShape<HeadDim>::kSharedBytes, attention_prefill<T, HeadDim>)
+#define ATTENTION_PREFILL(name, T, Stored, HeadDim)                                                                                        \
+    SIMT_KERNEL(name, AttentionPrefillParams, (PrefillShape<Stored, HeadDim>::kThreads), 1, (PrefillShape<Stored, HeadDim>::kSharedBytes), \
+                attention_prefill<T, Stored, HeadDim>)
+#define ATTENTION_PREFILL_FORMATS(type, T, HeadDim)                                 \
+    ATTENTION_PREFILL(attention_prefill_##type##_##HeadDim, T, T, HeadDim)          \
+    ATTENTION_PREFILL(attention_prefill_##type##_##HeadDim##_fp8, T, E4m3, HeadDim)
 
-ATTENTION_PREFILL(attention_prefill_bf16_64, Bf16, 64)
-ATTENTION_PREFILL(attention_prefill_bf16_96, Bf16, 96)
-ATTENTION_PREFILL(attention_prefill_bf16_128, Bf16, 128)
-ATTENTION_PREFILL(attention_prefill_bf16_256, Bf16, 256)
-ATTENTION_PREFILL(attention_prefill_f16_64, Half, 64)
-ATTENTION_PREFILL(attention_prefill_f16_96, Half, 96)
-ATTENTION_PREFILL(attention_prefill_f16_128, Half, 128)
-ATTENTION_PREFILL(attention_prefill_f16_256, Half, 256)
+ATTENTION_PREFILL_FORMATS(bf16, Bf16, 64)
+ATTENTION_PREFILL_FORMATS(bf16, Bf16, 96)
+ATTENTION_PREFILL_FORMATS(bf16, Bf16, 128)
+ATTENTION_PREFILL_FORMATS(bf16, Bf16, 256)
+ATTENTION_PREFILL_FORMATS(f16, Half, 64)
+ATTENTION_PREFILL_FORMATS(f16, Half, 96)
+ATTENTION_PREFILL_FORMATS(f16, Half, 128)
+ATTENTION_PREFILL_FORMATS(f16, Half, 256)

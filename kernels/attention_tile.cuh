@@ -41,18 +41,38 @@ template <int HeadDim> SIMT_DEVICE uint32_t tile_offset(int row, int column) {
     return (row * (HeadDim / 8) + exchanged) * 16;
 }
 
-// Starts copying `Rows` tokens from `first_token` on; tokens from `kv_len` on become zeros, for whatever is stored there could be NaN.
-template <int HeadDim, int Rows, int Threads>
+// Starts copying `Rows` tokens of `Stored` from `first_token` on; tokens from `kv_len` on become zeros, for whatever is stored there could be NaN.
+template <typename Stored, int HeadDim, int Rows, int Threads>
 SIMT_DEVICE void copy_kv_tile(uint32_t to_shared, const void *pool, const KvHead &kv, int first_token, int kv_len) {
-    constexpr int kColumns = HeadDim / 8;
+    constexpr int kRowBytes = HeadDim * sizeof(Stored), kColumns = kRowBytes / 16;
     static_assert(Rows * kColumns % Threads == 0, "threads share a tile's columns evenly");
-#pragma unroll 4
+    // Half a tile of 128 columns: unrolled as a whole, its addresses would be kept in registers from one tile to the next, and do not fit.
+#pragma unroll(2 * sizeof(Stored))
     for (int i = 0; i < Rows * kColumns / Threads; ++i) {
         const int index = i * Threads + thread_index(), row = index / kColumns, column = index % kColumns;
         const bool valid = first_token + row < kv_len;
         const char *from = static_cast<const char *>(pool);
-        if (valid) from += (token_offset<HeadDim>(kv, first_token + row) + column * 8) * 2;
-        copy_async_16(to_shared + tile_offset<HeadDim>(row, column), from, valid);
+        if (valid) from += token_offset<HeadDim>(kv, first_token + row) * sizeof(Stored) + column * 16;
+        copy_async_16(to_shared + tile_offset<kRowBytes / 2>(row, column), from, valid);
+    }
+}
+
+// Widens an E4M3 tile that has arrived to one of T, exactly; the scale is the caller's.
+template <typename T, int HeadDim, int Rows, int Threads> SIMT_DEVICE void widen_kv_tile(uint32_t to_shared, uint32_t from_shared) {
+    constexpr int kColumns = HeadDim / 8;
+    static_assert(Rows * kColumns % Threads == 0, "threads share a tile's columns evenly");
+    // Unpacking takes every other element: with the middle ones exchanged those are neighbours.
+    const auto unpack4 = [](uint32_t packed, uint32_t &low, uint32_t &high) {
+        unpack4_e4m3<T>((packed & 0xff0000ff) | (packed & 0xff00) << 8 | (packed >> 8 & 0xff00), low, high);
+    };
+#pragma unroll 4
+    for (int i = 0; i < Rows * kColumns / Threads; ++i) {
+        const int index = i * Threads + thread_index(), row = index / kColumns, column = index % kColumns;
+        const U32x2 packed = shared_load<U32x2>(from_shared + tile_offset<HeadDim / 2>(row, column / 2) + column % 2 * 8);
+        U32x4 values;
+        unpack4(packed.x, values.x, values.y);
+        unpack4(packed.y, values.z, values.w);
+        shared_store(to_shared + tile_offset<HeadDim>(row, column), values);
     }
 }
 

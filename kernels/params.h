@@ -47,7 +47,7 @@ struct alignas(64) TensorMap {
     uint64_t opaque[16];
 };
 
-// attention_prefill_{bf16,f16}_{64,96,128,256}: grid (num_heads, num_tiles): the heads of a tile run side by side and share its keys in L2.
+// attention_prefill_{bf16,f16}_{64,96,128,256}[_fp8]: grid (num_heads, num_tiles): the heads of a tile run side by side and share its keys in L2.
 struct AttentionPrefillParams {
     const void *q;  // [tokens, num_heads, head_dim], rows q_stride apart
     void *out;      // [tokens, num_heads, head_dim], rows out_stride apart

@@ -1,5 +1,6 @@
 //! Attention: prefill in TFLOP/s, decode in bytes of keys and values a second.
 
+use swebench_infer::backend::cuda::geometry::CacheFormat;
 use swebench_infer::backend::cuda::launch::{
     AttentionDecode, AttentionPrefill, Cache, DecodeWorkspace, PrefillKernel, PrefillTiles, attention_decode,
     attention_prefill,
@@ -89,7 +90,7 @@ fn scale(heads: &HeadLayout) -> f32 {
 /// Causal prefill of one sequence of 4k, 8k and 16k tokens, by both kernels.
 pub fn prefill(bench: &Bench, mut torch: Option<&mut Torch>, report: &mut Report) -> Result<()> {
     let launcher = bench.launcher.as_ref();
-    let best = PrefillKernel::best(launcher.properties());
+    let best = PrefillKernel::best(launcher.properties(), CacheFormat::Model);
     for (num_heads, num_kv_heads, head_dim) in [(32, 32, 128), (32, 8, 128), (32, 8, 64)] {
         let heads = HeadLayout { num_heads, num_kv_heads, head_dim };
         for len in [4096, 8192, 16_384] {

@@ -4,13 +4,10 @@ use half::{bf16, f16};
 use swebench_infer::backend::cuda::geometry::{sm90_kv_rows, sm90_rows};
 use swebench_infer::backend::cuda::params::AttentionPrefillSm90Params;
 
-use crate::attention_prefill::{Case, run_with};
+use crate::attention_prefill::{BASE, Case, run_with};
 use crate::emulator::Library;
 use crate::mutations::mutate;
 use crate::numerics::{Element, run_all};
-
-const BASE: Case =
-    Case { sequences: &[(64, 64)], num_heads: 1, num_kv_heads: 1, head_dim: 128, block_size: 64, window: 0 };
 
 /// Runs one case on `library` and compares it with the oracle.
 fn run<T: Element>(library: &Library, case: &Case) -> Result<(), String> {
@@ -105,6 +102,7 @@ const WINDOWED: Case = Case {
     head_dim: 64,
     block_size: 32,
     window: 150,
+    fp8: false,
 };
 
 /// Many tiles of keys: a copy that nobody waits for has many chances to be late.

@@ -25,6 +25,7 @@ fn check_attention_prefill(old: &str, nth: usize, new: &str, expected: &str) {
         head_dim: 64,
         block_size: 32,
         window: 150,
+        fp8: false,
     };
     let library = mutate("attention_prefill.cu", old, nth, new, |_| true);
     let error = run::<bf16>(&library, &case).expect_err(&format!("{old:?} → {new:?} was not noticed"));
@@ -33,7 +34,8 @@ fn check_attention_prefill(old: &str, nth: usize, new: &str, expected: &str) {
 
 #[test]
 fn removed_barriers_are_noticed() {
-    for nth in 0..2 {
+    // The second and the fourth are those of an FP8 cache.
+    for nth in [0, 2] {
         check_attention_prefill("sync_threads();", nth, "", "");
     }
     check_attention_prefill("sync_warp();", 0, "", "");
@@ -62,9 +64,9 @@ fn wrong_addresses_are_noticed() {
         "multiple of 16",
     );
     check_attention_prefill(
-        "shared_v = shared_k + Shape::kKvBytes",
+        "stored_v = stored_k + Shape::kStoredBytes",
         0,
-        "shared_v = shared_k + 2 * Shape::kKvBytes",
+        "stored_v = stored_k + 2 * Shape::kStoredBytes",
         "shared address",
     );
 }

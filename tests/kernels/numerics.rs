@@ -11,6 +11,8 @@ pub trait Element: Copy + PartialEq + std::fmt::Debug + 'static {
     const NAME: &'static str;
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
+    /// As it lies in memory.
+    fn to_bytes(self) -> Vec<u8>;
 }
 
 macro_rules! element {
@@ -22,6 +24,9 @@ macro_rules! element {
             }
             fn to_f64(self) -> f64 {
                 self.into()
+            }
+            fn to_bytes(self) -> Vec<u8> {
+                self.to_ne_bytes().into()
             }
         }
     };
@@ -37,6 +42,9 @@ impl Element for f32 {
     }
     fn to_f64(self) -> f64 {
         self.into()
+    }
+    fn to_bytes(self) -> Vec<u8> {
+        self.to_ne_bytes().into()
     }
 }
 

@@ -78,7 +78,7 @@ pub enum CacheFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "params.h says what each family computes")]
 pub enum Kernel {
-    AttentionPrefill { dtype: DType, head_dim: u32 },
+    AttentionPrefill { dtype: DType, head_dim: u32, cache: CacheFormat },
     AttentionPrefillSm90 { dtype: DType, head_dim: u32 },
     AttentionDecode { dtype: DType, head_dim: u32, rows: u32, cache: CacheFormat },
     RotaryAppend { dtype: DType, head_dim: u32, cache: CacheFormat },
@@ -106,9 +106,9 @@ impl Kernel {
         let mut all = Vec::new();
         for dtype in DTYPES {
             for head_dim in HEAD_DIMS {
-                all.push(Self::AttentionPrefill { dtype, head_dim });
                 all.push(Self::AttentionPrefillSm90 { dtype, head_dim });
                 for cache in [CacheFormat::Model, CacheFormat::Fp8] {
+                    all.push(Self::AttentionPrefill { dtype, head_dim, cache });
                     all.extend(DECODE_ROWS.map(|rows| Self::AttentionDecode {
                         dtype,
                         head_dim,
@@ -153,6 +153,7 @@ impl Kernel {
     /// Threads and shared memory of its blocks.
     pub fn block(self) -> BlockShape {
         match self {
+            // FP8 keys and values take half as much, and one widened tile of them the other half.
             Self::AttentionPrefill { head_dim, .. } => BlockShape {
                 threads: 128,
                 shared_bytes: (prefill_query_rows(head_dim) + 2 * PREFILL_KV_ROWS) * head_dim * 2,
@@ -216,7 +217,9 @@ impl fmt::Display for Kernel {
             CacheFormat::Fp8 => "_fp8",
         };
         match *self {
-            Self::AttentionPrefill { dtype, head_dim } => write!(f, "attention_prefill_{dtype}_{head_dim}"),
+            Self::AttentionPrefill { dtype, head_dim, cache } => {
+                write!(f, "attention_prefill_{dtype}_{head_dim}{}", cache_suffix(cache))
+            }
             Self::AttentionPrefillSm90 { dtype, head_dim } => {
                 write!(f, "attention_prefill_sm90_{dtype}_{head_dim}")
             }

@@ -1,4 +1,4 @@
-//! Prefill attention, by Hopper's own kernel where the chip is one.
+//! Prefill attention, by Hopper's own kernel where the chip is one and the cache is in the model's type.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct AttentionPrefill<'a> {
     pub out: Matrix<'a>,
     /// Keys and values, those of the step appended.
     pub cache: Cache<'a>,
-    /// The cache's maps: with them Hopper's kernel runs, without them the one for all chips.
+    /// The cache's maps: with them Hopper's kernel runs, which takes no FP8 cache, without them the one for all chips.
     pub maps: Option<&'a CacheMaps>,
     /// The step's sequences.
     pub sequences: &'a DeviceSequences,
@@ -40,16 +40,19 @@ pub struct AttentionPrefill<'a> {
 /// Which of the two kernels computes prefill attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrefillKernel {
-    /// With mma.sync, on all chips.
+    /// With mma.sync, on all chips, over a cache of either format.
     Portable,
-    /// With wgmma and the copy engine, on Hopper.
+    /// With wgmma and the copy engine, on Hopper, over a cache in the model's type.
     Hopper,
 }
 
 impl PrefillKernel {
-    /// The faster one of those that run on a device.
-    pub fn best(properties: Properties) -> Self {
-        if properties.is_hopper() { Self::Hopper } else { Self::Portable }
+    /// The faster one of those that run on a device and read a cache of this format.
+    pub fn best(properties: Properties, cache: CacheFormat) -> Self {
+        match cache {
+            CacheFormat::Model if properties.is_hopper() => Self::Hopper,
+            CacheFormat::Model | CacheFormat::Fp8 => Self::Portable,
+        }
     }
 
     /// Query rows of a tile. Hopper's kernel counts every head of a group as a row of its own.
@@ -112,12 +115,12 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
     let head_dim = heads.head_dim as u32;
     let kernel = match maps {
         Some(_) => Kernel::AttentionPrefillSm90 { dtype, head_dim },
-        None => Kernel::AttentionPrefill { dtype, head_dim },
+        None => Kernel::AttentionPrefill { dtype, head_dim, cache: cache.format() },
     };
     let check = Check(kernel);
     check_heads(check, &heads, &cache)?;
     check.that(
-        cache.format() == CacheFormat::Model,
+        maps.is_none() || cache.format() == CacheFormat::Model,
         "cache",
         "keys and values in the model's type",
         cache.keys.element,

@@ -235,7 +235,33 @@ fn attention_checks_heads_tables_and_rows() {
             &["q", "[60, 4096]"],
         );
     }
+
+    // On Hopper too, an FP8 cache is read by the kernel for all chips.
+    let (codes, ones) = (zeros::<u8>(&launcher, 4 * 8 * 64 * 128), zeros::<f32>(&launcher, 8));
+    let scales = KvScales { keys: ones.vector(), values: ones.vector() };
+    let fp8 = Cache { keys: codes.vector(), values: codes.vector(), scales: Some(scales), ..cache };
+    let best = PrefillKernel::best(device.properties(), fp8.format());
+    assert_eq!(best, PrefillKernel::Portable);
+    assert_eq!(PrefillKernel::best(device.properties(), cache.format()), PrefillKernel::Hopper);
+    tiles.fill(&long, best.query_rows(&HEADS)).unwrap();
+    let arguments = AttentionPrefill {
+        q,
+        out: q,
+        cache: fp8,
+        maps: None,
+        sequences: &long,
+        tiles: &tiles,
+        heads: HEADS,
+        window: None,
+        softmax_scale: 0.1,
+    };
+    attention_prefill(device, &arguments).unwrap();
+    refused(
+        attention_prefill(device, &AttentionPrefill { maps: Some(&maps), ..arguments }),
+        &["attention_prefill_sm90_bf16_128: cache", "model's type", "e4m3"],
+    );
     let launches = recorder.launches.lock().unwrap();
+    assert_eq!(launches.last().unwrap().0.to_string(), "attention_prefill_bf16_128_fp8");
     assert_eq!(launches[0].0.to_string(), "attention_decode_bf16_128_rows16");
     assert_eq!(launches[1].0.to_string(), "attention_decode_bf16_128_rows64");
     assert_eq!(launches[0].1[1..], [8, 2]);
