@@ -72,8 +72,8 @@ impl DeviceSequences {
         let mut starts = vec![0];
         let mut kv_lens = Vec::with_capacity(sequences.len());
         let mut tables = vec![0; sequences.len() * stride];
-        self.lens.clear();
-        self.highest_block = 0;
+        let mut lens = Vec::with_capacity(sequences.len());
+        let mut highest_block = 0;
         for (index, sequence) in sequences.iter().enumerate() {
             let table = batch.block_table(sequence);
             let needed = blocks(sequence);
@@ -86,17 +86,23 @@ impl DeviceSequences {
             }
             for (to, &block) in tables[index * stride..].iter_mut().zip(&table[..needed]) {
                 *to = number(block as usize)?;
-                self.highest_block = self.highest_block.max(block as usize);
+                highest_block = highest_block.max(block as usize);
             }
             starts.push(number(sequence.query.end)?);
             kv_lens.push(number(sequence.kv_len)?);
-            self.lens.push((sequence.query.len(), sequence.kv_len));
+            lens.push((sequence.query.len(), sequence.kv_len));
         }
-        self.tokens = batch.len();
-        self.block_table_stride = stride;
+        // Nobody may launch with the lengths of one step and the lists of another: until all are there, there are no sequences.
+        self.lens.clear();
+        self.tokens = 0;
         store(&self.launcher, &mut self.query_starts, &starts)?;
         store(&self.launcher, &mut self.kv_lens, &kv_lens)?;
-        store(&self.launcher, &mut self.block_tables, &tables)
+        store(&self.launcher, &mut self.block_tables, &tables)?;
+        self.lens = lens;
+        self.tokens = batch.len();
+        self.block_table_stride = stride;
+        self.highest_block = highest_block;
+        Ok(())
     }
 
     /// `(query_len, kv_len)` of each.

@@ -99,9 +99,11 @@ impl PrefillTiles {
     pub fn fill(&mut self, sequences: &DeviceSequences, query_rows: usize) -> Result<()> {
         self.query_rows = query_rows.max(1);
         let tiles: Vec<AttentionTile> = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
+        self.len = 0;
+        store(&self.launcher, &mut self.tiles, &tiles)?;
         self.len = tiles.len();
         self.num_sequences = sequences.lens().len();
-        store(&self.launcher, &mut self.tiles, &tiles)
+        Ok(())
     }
 }
 
