@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::boundary::{OK, Out, enter};
-use super::config::parse;
+use super::config::{Config, parse};
 use super::error::ErrorObject;
 use super::event::{
     Event, SWEBENCH_EVENT_INSTANCE, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_ROW, SWEBENCH_EVENT_STARTED,
@@ -29,13 +29,8 @@ pub unsafe extern "C" fn swebench_run_llama_start(
     out: *mut *mut Job,
     error: *mut *mut ErrorObject,
 ) -> i32 {
-    enter(error, || {
-        // SAFETY: text and output are valid by contract.
-        let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
-        let config: RunLlamaConfig = parse(config_json)?;
-        out.write_boxed(Job::start(move |reporter| run_llama(&config, reporter))?);
-        OK
-    })
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_llama) }
 }
 
 /// Starts a run of a service's model over a dataset: OpenAI, Azure, Anthropic, or any server that speaks one of their protocols.
@@ -50,13 +45,8 @@ pub unsafe extern "C" fn swebench_run_api_start(
     out: *mut *mut Job,
     error: *mut *mut ErrorObject,
 ) -> i32 {
-    enter(error, || {
-        // SAFETY: text and output are valid by contract.
-        let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
-        let config: RunApiConfig = parse(config_json)?;
-        out.write_boxed(Job::start(move |reporter| run_api(&config, reporter))?);
-        OK
-    })
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_api) }
 }
 
 /// Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
@@ -69,11 +59,25 @@ pub unsafe extern "C" fn swebench_bench_start(
     out: *mut *mut Job,
     error: *mut *mut ErrorObject,
 ) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_bench) }
+}
+
+/// Starts `run` on a configuration as a job.
+///
+/// # Safety
+/// `config_json`, `out` and `error` are as the entry's caller gave them, by the header's contract.
+unsafe fn start<C: Config + Send + 'static>(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+    run: fn(&C, Reporter<'_>) -> Result<Value>,
+) -> i32 {
     enter(error, || {
         // SAFETY: text and output are valid by contract.
         let (config_json, out) = unsafe { (config_json.get("config_json")?, Out::new(out, "out")?) };
-        let config: BenchConfig = parse(config_json)?;
-        out.write_boxed(Job::start(move |reporter| run_bench(&config, reporter))?);
+        let config: C = parse(config_json)?;
+        out.write_boxed(Job::start(move |reporter| run(&config, reporter))?);
         OK
     })
 }

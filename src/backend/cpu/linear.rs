@@ -11,22 +11,15 @@ use super::multiply::{INPUT_STRIDE, Multiply, ROW_ALIGNMENT};
 use super::simd::{Dispatch, Kernel, Simd};
 use super::threads::{SharedSlice, ThreadPool};
 use super::weights::{PANEL_WIDTH, PackedLinear};
+use super::work_items::{WorkItems, thread_scratch};
 
 /// Most rows of a work item: their inputs stay in the second-level cache.
 const MAX_BLOCK_ROWS: usize = 288;
-/// Most panels of a work item.
-const MAX_ITEM_PANELS: usize = 4;
-/// Rows from which on a work item takes several panels; below, the inputs are in the cache anyway.
-const MANY_ROWS: usize = 32;
 /// Bytes of a panel that are fetched ahead of their use: the fastest of 1 to 16 KiB for 1, 4 and 8 rows on Zen 5.
 const PREFETCH_DISTANCE: usize = 8192;
-/// Block boundaries are multiples of this, so that only the last block has register tiles that are not full.
-const ROW_GRANULE: usize = 14;
-/// The same where bf16 is multiplied on tiles, two by two.
-const TILES_ROW_GRANULE: usize = 32;
 
 /// f32 that one thread needs as scratch memory.
-pub const THREAD_SCRATCH: usize = MAX_BLOCK_ROWS * MAX_ITEM_PANELS * PANEL_WIDTH;
+pub const THREAD_SCRATCH: usize = thread_scratch(MAX_BLOCK_ROWS);
 
 /// Bytes of the packed inputs of `[rows, cols]`.
 pub fn input_bytes(rows: usize, cols: usize) -> usize {
@@ -59,7 +52,6 @@ impl Linear<'_> {
         assert_eq!(self.input.len(), rows * in_features, "input of a linear layer");
         assert_eq!(self.out.len(), rows * out_features, "output of a linear layer");
         assert!(self.packed.len() >= input_bytes(rows, in_features), "packed inputs");
-        assert!(self.scratch.len() >= pool.num_threads() * THREAD_SCRATCH, "scratch memory");
 
         let packed = SharedSlice::new(self.packed);
         pool.for_ranges(rows, in_features, &|range| {
@@ -73,26 +65,22 @@ impl Linear<'_> {
             });
         });
 
-        let granule = if dispatch.has_tiles() { TILES_ROW_GRANULE } else { ROW_GRANULE };
-        let granules = rows.div_ceil(granule);
-        let blocks = granules.div_ceil(MAX_BLOCK_ROWS / granule);
-        let item_panels = if rows < MANY_ROWS { 1 } else { MAX_ITEM_PANELS };
-        let panel_groups = self.weight.num_panels().div_ceil(item_panels);
+        let items = WorkItems {
+            rows,
+            num_panels: self.weight.num_panels(),
+            has_tiles: dispatch.has_tiles(),
+            max_block_rows: MAX_BLOCK_ROWS,
+        };
         let out = SharedSlice::new(self.out);
-        let scratch = SharedSlice::new(self.scratch);
-        pool.for_each(blocks * panel_groups, &|thread, index| {
-            let (block, group) = (index / panel_groups, index % panel_groups);
-            let first_row = |block: usize| rows.min(granules * block / blocks * granule);
-            let first_panel = group * item_panels;
+        items.for_each(pool, self.scratch, |block, panels, scratch| {
             dispatch.run(Item {
                 weight: self.weight,
                 rows,
-                block: first_row(block)..first_row(block + 1),
-                panels: first_panel..self.weight.num_panels().min(first_panel + item_panels),
+                block,
+                panels,
                 packed: packed.as_ptr(),
                 out: &out,
-                // SAFETY: every thread has its own part.
-                scratch: unsafe { scratch.range(thread * THREAD_SCRATCH..(thread + 1) * THREAD_SCRATCH) },
+                scratch,
             });
         });
     }

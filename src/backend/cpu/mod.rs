@@ -30,6 +30,7 @@ mod step;
 mod threads;
 mod tile_product;
 mod weights;
+mod work_items;
 
 pub use isa::Isa;
 pub use kv_cache::CpuKvCache;

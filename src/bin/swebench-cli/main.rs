@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod run_api;
 mod run_llama;
+mod shard;
 mod talk;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use crate::run_llama::exit;
+use crate::shard::ShardArgs;
 use crate::swebench::Job;
 use crate::talk::Talk;
 
@@ -70,18 +71,9 @@ pub(crate) struct RunApiArgs {
     /// Only instances that failed in an earlier run.
     #[arg(long, help_heading = "Which instances")]
     redo_failed: bool,
-    /// Work on this part of the dataset, from 0.
-    #[arg(long, value_name = "I", requires = "num_shards", help_heading = "Which instances")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shard_id: Option<usize>,
-    /// The number of parts.
-    #[arg(long, value_name = "N", help_heading = "Which instances")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    num_shards: Option<usize>,
-    /// `auto` takes the part from the environment of Slurm, Kubernetes or a launcher.
-    #[arg(long, value_name = "auto", conflicts_with = "shard_id", help_heading = "Which instances")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shard: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    shard: ShardArgs,
     /// The most to spend, earlier runs of the same file included.
     #[arg(long, value_name = "USD", help_heading = "Costs")]
     #[serde(skip_serializing_if = "Option::is_none")]

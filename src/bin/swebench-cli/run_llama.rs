@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
+use crate::shard::ShardArgs;
 use crate::swebench::Job;
 use crate::talk::Talk;
 use crate::{interrupt, output};
@@ -97,18 +98,9 @@ pub(crate) struct RunLlamaArgs {
     #[arg(long, value_name = "N", help_heading = "Which instances")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_len: Option<usize>,
-    /// Work on this part of the dataset, from 0.
-    #[arg(long, value_name = "I", requires = "num_shards", help_heading = "Which instances")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shard_id: Option<usize>,
-    /// The number of parts.
-    #[arg(long, value_name = "N", help_heading = "Which instances")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    num_shards: Option<usize>,
-    /// `auto` takes the part from the environment of Slurm, Kubernetes or a launcher.
-    #[arg(long, value_name = "auto", conflicts_with = "shard_id", help_heading = "Which instances")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shard: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    shard: ShardArgs,
 
     /// auto, cpu, reference, cuda or cuda:N [default: auto]
     #[arg(long, help_heading = "Machine")]

@@ -79,15 +79,8 @@ fn run_stages(
     let name = api_file_name(&config.model_name_or_path, &config.dataset_name_or_path, &config.split, shard);
     let output_file = config.output_dir.join(name);
     let mut file = PredictionsFile::open(&output_file)?;
-    if file.set_aside() > 0 {
-        on_event(RunEvent::Warning {
-            message: format!(
-                "{} lines of {} were torn or no predictions; they are now in {}",
-                file.set_aside(),
-                output_file.display(),
-                file.torn_path().display()
-            ),
-        });
+    if let Some(message) = file.set_aside_warning() {
+        on_event(RunEvent::Warning { message });
     }
     let ledger = planner.has_price().then(|| Ledger::open(file.path())).transpose()?;
     let (ledger, spent) = ledger.map_or((None, Money::ZERO), |(ledger, spent)| (Some(ledger), spent));

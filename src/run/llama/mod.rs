@@ -82,15 +82,8 @@ fn run_stages(
 
     let output_file = config.output_dir.join(name.file_name());
     let mut file = PredictionsFile::open(&output_file)?;
-    if file.set_aside() > 0 {
-        on_event(RunEvent::Warning {
-            message: format!(
-                "{} lines of {} were torn or no predictions; they are now in {}",
-                file.set_aside(),
-                output_file.display(),
-                file.torn_path().display()
-            ),
-        });
+    if let Some(message) = file.set_aside_warning() {
+        on_event(RunEvent::Warning { message });
     }
     let finished_elsewhere = finished_in_other_files(&output_file, &name.stub(), on_event)?;
 

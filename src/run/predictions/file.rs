@@ -65,6 +65,18 @@ impl PredictionsFile {
         &self.path
     }
 
+    /// What to tell the user when opening the file moved lines to [`PredictionsFile::torn_path`].
+    pub fn set_aside_warning(&self) -> Option<String> {
+        (self.set_aside > 0).then(|| {
+            format!(
+                "{} lines of {} were torn or no predictions; they are now in {}",
+                self.set_aside,
+                self.path.display(),
+                self.torn_path().display()
+            )
+        })
+    }
+
     /// Number of lines that were moved to [`PredictionsFile::torn_path`] when the file was opened.
     pub fn set_aside(&self) -> usize {
         self.set_aside

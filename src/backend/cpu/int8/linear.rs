@@ -9,22 +9,15 @@ use super::weights::{GROUP_BYTES, Int8Weights};
 use crate::backend::cpu::simd::Dispatch;
 use crate::backend::cpu::threads::{SharedSlice, ThreadPool};
 use crate::backend::cpu::weights::PANEL_WIDTH;
+use crate::backend::cpu::work_items::{WorkItems, thread_scratch};
 
 pub use super::inputs::input_bytes;
 
 /// Most rows of a work item, a little above what 18 of the largest register tiles hold.
 const MAX_BLOCK_ROWS: usize = 280;
-/// Most panels of a work item.
-const MAX_ITEM_PANELS: usize = 4;
-/// Rows from which on a work item takes several panels; below, the inputs are in the cache anyway.
-const MANY_ROWS: usize = 32;
-/// Block boundaries are multiples of this, so that only the last block has register tiles that are not full.
-const ROW_GRANULE: usize = 14;
-/// The same where rows are multiplied on tiles, two by two.
-const TILES_ROW_GRANULE: usize = 32;
 
 /// f32 that one thread needs as scratch memory.
-pub const THREAD_SCRATCH: usize = MAX_BLOCK_ROWS * MAX_ITEM_PANELS * PANEL_WIDTH;
+pub const THREAD_SCRATCH: usize = thread_scratch(MAX_BLOCK_ROWS);
 
 /// One call of the operation.
 pub struct Int8Linear<'a> {
@@ -48,30 +41,18 @@ impl Int8Linear<'_> {
         assert_eq!(self.input.len(), rows * in_features, "input of a linear layer");
         assert_eq!(self.out.len(), rows * out_features, "output of a linear layer");
         assert!(self.packed.len() >= input_bytes(rows, in_features), "packed inputs");
-        assert!(self.scratch.len() >= pool.num_threads() * THREAD_SCRATCH, "scratch memory");
 
         let packed = SharedSlice::new(self.packed);
         let inputs = Inputs::quantize(dispatch, pool, in_features, self.input, &packed);
-        let granule = if bytes.has_tiles() { TILES_ROW_GRANULE } else { ROW_GRANULE };
-        let granules = rows.div_ceil(granule);
-        let blocks = granules.div_ceil(MAX_BLOCK_ROWS / granule);
-        let item_panels = if rows < MANY_ROWS { 1 } else { MAX_ITEM_PANELS };
-        let panel_groups = self.weight.num_panels().div_ceil(item_panels);
+        let items = WorkItems {
+            rows,
+            num_panels: self.weight.num_panels(),
+            has_tiles: bytes.has_tiles(),
+            max_block_rows: MAX_BLOCK_ROWS,
+        };
         let out = SharedSlice::new(self.out);
-        let scratch = SharedSlice::new(self.scratch);
-        pool.for_each(blocks * panel_groups, &|thread, index| {
-            let (block, group) = (index / panel_groups, index % panel_groups);
-            let first_row = |block: usize| rows.min(granules * block / blocks * granule);
-            let first_panel = group * item_panels;
-            bytes.run(Item {
-                weight: self.weight,
-                inputs,
-                block: first_row(block)..first_row(block + 1),
-                panels: first_panel..self.weight.num_panels().min(first_panel + item_panels),
-                out: &out,
-                // SAFETY: every thread has its own part.
-                scratch: unsafe { scratch.range(thread * THREAD_SCRATCH..(thread + 1) * THREAD_SCRATCH) },
-            });
+        items.for_each(pool, self.scratch, |block, panels, scratch| {
+            bytes.run(Item { weight: self.weight, inputs, block, panels, out: &out, scratch });
         });
     }
 }
