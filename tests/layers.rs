@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module with the modules it may import, bottom layer first.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("cancel", &[]),
     ("hub", &[]),
@@ -16,10 +16,44 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("tokenizer", &[]),
     ("engine", &["backend", "model", "tokenizer"]),
     ("dataset", &["hub"]),
-    ("patch", &[]),
-    ("run", &["hub", "client", "backend", "model", "tokenizer", "engine", "dataset", "patch"]),
-    ("capi", &["hub", "client", "backend", "model", "tokenizer", "engine", "dataset", "patch", "run"]),
-    ("lib", &["hub", "client", "backend", "model", "tokenizer", "engine", "dataset", "patch", "run", "capi"]),
+    ("repo", &[]),
+    ("patch", &["repo"]),
+    ("prompt", &["dataset", "patch", "repo", "tokenizer"]),
+    ("retrieval", &["repo"]),
+    ("run", &BELOW_RUN),
+    ("capi", &BELOW_CAPI),
+    ("lib", &["capi"]),
+];
+
+/// Runs bring everything below them together.
+const BELOW_RUN: [&str; 11] = [
+    "hub",
+    "client",
+    "backend",
+    "model",
+    "tokenizer",
+    "engine",
+    "dataset",
+    "repo",
+    "patch",
+    "prompt",
+    "retrieval",
+];
+
+/// So do the exported functions.
+const BELOW_CAPI: [&str; 12] = [
+    "run",
+    "hub",
+    "client",
+    "backend",
+    "model",
+    "tokenizer",
+    "engine",
+    "dataset",
+    "repo",
+    "patch",
+    "prompt",
+    "retrieval",
 ];
 
 /// What every module may import.
