@@ -15,6 +15,7 @@ use super::text::Str;
 use crate::error::{Error, Result};
 use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
+use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
 
 /// Starts a run of a local model over a dataset: one line per instance in a predictions file that the harness reads.
@@ -47,6 +48,21 @@ pub unsafe extern "C" fn swebench_run_api_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_api) }
+}
+
+/// Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
+///
+/// `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
+/// nowhere, or without retrieved ones, and FINISHED with `average_recall`, `all_recall` and `any_recall`, from 0 to 1, null
+/// where no instance has gold files. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_eval_retrieval_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_eval_retrieval) }
 }
 
 /// Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
@@ -108,6 +124,11 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
         report(reporter, kind, &event);
     };
     to_json(&api::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_eval_retrieval(config: &EvalRetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: eval_retrieval::RunEvent| report(reporter, SWEBENCH_EVENT_WARNING, &event);
+    to_json(&eval_retrieval::run(config, reporter.cancel, &mut on_event)?)
 }
 
 /// Queues an event. Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.

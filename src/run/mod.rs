@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod bench;
+pub mod eval_retrieval;
 pub mod llama;
+mod load;
 pub mod names;
 pub mod predictions;
 pub mod shard;

@@ -6,6 +6,7 @@ use crate::backend::Quantization;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
 
 impl Config for RunLlamaConfig {
@@ -18,6 +19,14 @@ impl Config for RunLlamaConfig {
 
 impl Config for RunApiConfig {
     const KIND: &'static str = "run-api";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for EvalRetrievalConfig {
+    const KIND: &'static str = "eval-retrieval";
 
     fn check(&self) -> Result<()> {
         self.validate()

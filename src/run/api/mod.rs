@@ -12,17 +12,16 @@ pub use config::RunApiConfig;
 pub use event::{RunEvent, RunSummary};
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::load::load;
 use super::names::api_file_name;
 use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
-use crate::dataset::{self, Dataset, DatasetSpec};
+use crate::dataset::DatasetSpec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hub::Hub;
 use crate::patch::legacy::extract_diff;
 use ledger::Ledger;
 use plan::Planner;
@@ -72,7 +71,13 @@ fn run_stages(
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
     let planner = Planner::new(config, client.provider(), &config.prices()?)?;
-    let dataset = load(config, cancel)?;
+    let spec = DatasetSpec {
+        name_or_path: config.dataset_name_or_path.clone(),
+        split: config.split.clone(),
+        columns: vec!["text".into()],
+        cache_dir: config.cache_dir.clone(),
+    };
+    let dataset = load(&spec, cancel)?;
     dataset.require("text")?;
     cancel.check()?;
 
@@ -114,22 +119,6 @@ fn run_stages(
     let pool = Pool::start(Arc::clone(&shared))?;
     Work { config, shared: &shared, pool, file, on_event, summary, end: None, last_progress: Instant::now() }
         .finish_all(pending, cancel)
-}
-
-/// The split with its prompts.
-fn load(config: &RunApiConfig, cancel: &CancelToken) -> Result<Dataset> {
-    let spec = DatasetSpec {
-        name_or_path: config.dataset_name_or_path.clone(),
-        split: config.split.clone(),
-        columns: vec!["text".into()],
-        cache_dir: config.cache_dir.clone(),
-    };
-    // Local files need no hub, and so no place for its cache.
-    if Path::new(&spec.name_or_path).exists() {
-        return dataset::load(&spec);
-    }
-    let hub = Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone());
-    dataset::load_with(&spec, &hub)
 }
 
 struct Work<'a> {

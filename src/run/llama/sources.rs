@@ -1,12 +1,13 @@
 //! Where a run's model, adapter and dataset come from: local paths, or else the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::config::RunLlamaConfig;
 use crate::cancel::CancelToken;
-use crate::dataset::{self, Dataset, DatasetSpec};
+use crate::dataset::{Dataset, DatasetSpec};
 use crate::error::Result;
 use crate::hub::{self, Hub};
+use crate::run::load::load;
 
 /// Finds what a run reads.
 pub(super) struct Sources<'a> {
@@ -22,7 +23,10 @@ impl<'a> Sources<'a> {
 
     /// The directory of a model or adapter that is given by path or by its name on the hub.
     pub(super) fn model_dir(&self, name_or_path: &str) -> Result<PathBuf> {
-        hub::model_dir(name_or_path, || self.hub())
+        hub::model_dir(name_or_path, || {
+            let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
+            Ok(hub.with_cancel(self.cancel.clone()))
+        })
     }
 
     /// The split with its prompts.
@@ -33,16 +37,6 @@ impl<'a> Sources<'a> {
             columns: vec!["text".into(), "input_ids".into()],
             cache_dir: self.config.cache_dir.clone(),
         };
-        // Local files need no hub, and so no place for its cache.
-        if Path::new(&spec.name_or_path).exists() {
-            dataset::load(&spec)
-        } else {
-            dataset::load_with(&spec, &self.hub()?)
-        }
-    }
-
-    fn hub(&self) -> Result<Hub> {
-        let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
-        Ok(hub.with_cancel(self.cancel.clone()))
+        load(&spec, self.cancel)
     }
 }
