@@ -124,6 +124,8 @@ mod tests {
         for (path, kind) in [
             (&["run-llama"][..], "run-llama"),
             (&["run-api"], "run-api"),
+            (&["make-datasets", "create-text-dataset"], "create-text-dataset"),
+            (&["make-datasets", "tokenize-dataset"], "tokenize-dataset"),
             (&["make-datasets", "eval-retrieval"], "eval-retrieval"),
             (&["bench"], "bench"),
         ] {

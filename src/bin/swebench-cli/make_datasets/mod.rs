@@ -1,6 +1,8 @@
 //! `make-datasets`: datasets with prompts, and what they are made of.
 
+mod create_text_dataset;
 mod eval_retrieval;
+mod tokenize_dataset;
 
 use std::sync::Arc;
 
@@ -18,12 +20,16 @@ pub(crate) struct MakeDatasetsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    CreateTextDataset(Box<create_text_dataset::CreateTextDatasetArgs>),
+    TokenizeDataset(tokenize_dataset::TokenizeDatasetArgs),
     EvalRetrieval(eval_retrieval::EvalRetrievalArgs),
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &MakeDatasetsArgs, talk: &Arc<Talk>) -> Result<Exit, Failure> {
     match &args.command {
+        Command::CreateTextDataset(args) => create_text_dataset::run(args, talk),
+        Command::TokenizeDataset(args) => tokenize_dataset::run(args, talk),
         Command::EvalRetrieval(args) => eval_retrieval::run(args, talk),
     }
 }
