@@ -265,10 +265,8 @@ mod tests {
     #[test]
     fn ids_are_those_of_a_named_encoding() {
         let counter = Counter::of_encoding("cl100k").unwrap();
-        assert_eq!(
-            counter.ids("tiktoken is great!<|endoftext|>").unwrap()[..6],
-            [83, 1609, 5963, 374, 2294, 0]
-        );
+        assert_eq!(counter.ids("tiktoken is great!").unwrap(), [83, 1609, 5963, 374, 2294, 0]);
+        assert_eq!(counter.ids("<|endoftext|>").unwrap().len(), 7);
         assert_eq!(ESTIMATE.ids("x"), None);
         assert_eq!(Counter::of_encoding("p50k"), None);
     }
