@@ -93,7 +93,10 @@ fn dataset_rows(cli: &Cli) -> Vec<Value> {
 
 /// `instance_id` to the READMEs at the base commit.
 fn readmes() -> BTreeMap<String, BTreeMap<String, String>> {
-    rows_of_goldens().into_iter().map(|(id, row)| (id, serde_json::from_value(row["readmes"].clone()).unwrap())).collect()
+    rows_of_goldens()
+        .into_iter()
+        .map(|(id, row)| (id, serde_json::from_value(row["readmes"].clone()).unwrap()))
+        .collect()
 }
 
 fn rows_of_goldens() -> BTreeMap<String, Value> {
@@ -116,7 +119,11 @@ fn prompts_from_clones_are_the_references() {
     let goldens = rows_of_goldens();
     for style in ["style-2", "style-3", "full_file_gen", "style-2-edits-only"] {
         let dataset = demo.create(&["--prompt_style", style, "--compat", "--output-format", "jsonl"]);
-        assert!(dataset.ends_with(format!("out/instances.jsonl__{style}__fs-oracle")), "{}", dataset.display());
+        assert!(
+            dataset.ends_with(format!("out/instances.jsonl__{style}__fs-oracle")),
+            "{}",
+            dataset.display()
+        );
         let rows = lines(&dataset.join("test.jsonl"));
         assert_eq!(rows.len(), 11);
         for row in rows {
@@ -149,7 +156,11 @@ fn a_saved_dataset_is_the_demo_dataset() {
         "--dataset-name-or-path",
         dataset.to_str().unwrap(),
     ]);
-    assert_eq!((outcome.code, outcome.stdout.lines().next()), (Some(0), Some("Avg Recall: 100.00")), "{outcome:?}");
+    assert_eq!(
+        (outcome.code, outcome.stdout.lines().next()),
+        (Some(0), Some("Avg Recall: 100.00")),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -27,6 +27,7 @@ use super::text_tokenizer::TextTokenizer;
 use crate::cancel::CancelToken;
 use crate::dataset::{Dataset, DatasetSpec, Instance, existing_splits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hub::{Hub, Upload};
 use crate::repo::Mirrors;
 use clones::{Clones, Worker};
 use progress::Progress;
@@ -80,7 +81,7 @@ fn run_stages(
 
     let output = config.output_dir.join(config.output_name());
     summary.output_dir.clone_from(&output);
-    let there = existing_splits(&output, config.output_format)?;
+    let there = existing_splits(&output, config.format())?;
     let mut made: Vec<(&str, Progress)> = Vec::new();
     for split in &config.splits {
         let path = progress_path(&output, split);
@@ -122,15 +123,35 @@ fn run_stages(
         })?;
         made.push((split, progress));
     }
-    if made.is_empty() {
-        return Ok(());
+    if !made.is_empty() {
+        rows::write(config, &output, &mut made, cancel, on_event)?;
     }
-    rows::write(config, &output, &mut made, cancel, on_event)?;
+    if let Some(user) = &config.push_to_hub_user {
+        summary.hub_url = Some(push(config, user, &output, cancel)?);
+    }
     // What failed is tried again as long as the file is there.
     if summary.failed == 0 {
         made.into_iter().try_for_each(|(_, progress)| progress.remove())?;
     }
     Ok(())
+}
+
+/// Uploads what is at `output`, whichever run has made it.
+fn push(config: &TextDatasetConfig, user: &str, output: &Path, cancel: &CancelToken) -> Result<String> {
+    let directory = output.join("data");
+    let unreadable = |error| Error::io("list", &directory, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        files.push(Upload {
+            name: format!("data/{}", entry.file_name().to_string_lossy()),
+            path: entry.path(),
+        });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let hub = Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone());
+    hub.push_dataset(&format!("{user}/{}", config.output_name()), &files)
+        .map_err(|error| error.context("the dataset is written, but not uploaded"))
 }
 
 /// The columns that prompts are made of.

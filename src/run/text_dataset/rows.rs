@@ -47,7 +47,7 @@ pub(super) fn write(
         .chain(COLUMNS)
         .map(|name| Column::new(name, ColumnKind::Text))
         .collect();
-    let mut writer = DatasetWriter::create(output, config.output_format)?;
+    let mut writer = DatasetWriter::create(output, config.format())?;
     for (split, progress) in made {
         let dataset = load(&spec(config, split, &COLUMNS), cancel)?;
         let with_prompt = |instance: &&Instance| progress.is_finished(&instance.instance_id);
