@@ -12,7 +12,6 @@ pub use config::RunApiConfig;
 pub use event::{RunEvent, RunSummary};
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use super::names::api_file_name;
 use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
-use crate::dataset::{self, Dataset, DatasetSpec};
+use crate::dataset::{Dataset, DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::patch::legacy::extract_diff;
@@ -124,12 +123,7 @@ fn load(config: &RunApiConfig, cancel: &CancelToken) -> Result<Dataset> {
         columns: vec!["text".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    // Local files need no hub, and so no place for its cache.
-    if Path::new(&spec.name_or_path).exists() {
-        return dataset::load(&spec);
-    }
-    let hub = Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone());
-    dataset::load_with(&spec, &hub)
+    Split::open(spec, || Ok(Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone())))?.load()
 }
 
 struct Work<'a> {
