@@ -274,7 +274,7 @@ pub fn launch<T: Element>(library: &Library, case: &Case) -> Result<Output<T>, S
 }
 
 /// Softmax-weighted values of one row; `weight` rounds the normalised weights.
-fn attend(q: &[f64], keys: &[f64], values: &[f64], scale: f64, weight: fn(f64) -> f64) -> Vec<f64> {
+pub fn attend(q: &[f64], keys: &[f64], values: &[f64], scale: f64, weight: fn(f64) -> f64) -> Vec<f64> {
     let scores: Vec<f64> = keys
         .chunks_exact(q.len())
         .map(|key| q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * scale)
