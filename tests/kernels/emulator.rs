@@ -118,6 +118,14 @@ impl Library {
         &self.launcher
     }
 
+    /// Whether a kernel runs here: the emulation has what all of them need, a device may not.
+    pub fn runs(&self, kernel: Kernel) -> bool {
+        let properties = self.launcher.properties();
+        let is_for_hopper = matches!(kernel, Kernel::AttentionPrefillSm90 { .. });
+        kernel.block().shared_bytes <= properties.max_shared_bytes
+            && (!is_for_hopper || properties.is_hopper())
+    }
+
     /// Sets the order of blocks, warps and copies in which this thread's launch functions run kernels from here on; a device has its own.
     pub fn set_order(seed: u64, lazy: bool) {
         ORDER.set((seed, lazy));

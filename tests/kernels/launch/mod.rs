@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use half::bf16;
 use swebench_infer::backend::cuda::geometry::CacheFormat;
-use swebench_infer::backend::cuda::launch::{Cache, KvScales};
-use swebench_infer::backend::cuda::{Buffer, DeviceSequences, Launcher, Stored};
-use swebench_infer::backend::{Batch, BatchEntry, HeadLayout, LogitsRows};
+use swebench_infer::backend::cuda::launch::{Cache, KvScales, PrefillKernel};
+use swebench_infer::backend::cuda::{Buffer, DeviceSequences, Kernel, Launcher, Stored};
+use swebench_infer::backend::{Batch, BatchEntry, DType, HeadLayout, LogitsRows};
 
 use crate::emulator::Library;
 use crate::numerics::{RUNS, check_error, e4m3_from_f64, e4m3_to_f64};
@@ -35,6 +35,13 @@ fn run_in_every_order<T: PartialEq>(what: &str, work: impl Fn(&Arc<dyn Launcher>
 fn check(what: &str, oracle: &[f64], work: impl Fn(&Arc<dyn Launcher>) -> Vec<bf16>) {
     let plain: Vec<f64> = oracle.iter().map(|&value| bf16::from_f64(value).to_f64()).collect();
     check_error(what, &run_in_every_order(what, work), oracle, &plain, 1e-3).unwrap();
+}
+
+/// Whether a kernel for prompts runs here, over heads of 64.
+fn runs(which: PrefillKernel) -> bool {
+    let dtype = DType::BF16;
+    which == PrefillKernel::Portable
+        || Library::kernels().runs(Kernel::AttentionPrefillSm90 { dtype, head_dim: 64 })
 }
 
 fn to_f64(values: &[bf16]) -> Vec<f64> {
