@@ -160,10 +160,9 @@ impl Pool {
     }
 
     fn upload(&self, launcher: &Arc<dyn Launcher>) -> Buffer {
-        let values = self.values.iter().enumerate();
         match self.format {
             CacheFormat::Model => {
-                upload(launcher, &values.map(|(_, &value)| bf16::from_f64(value)).collect::<Vec<_>>())
+                upload(launcher, &self.values.iter().map(|&value| bf16::from_f64(value)).collect::<Vec<_>>())
             }
             // The largest number in every place nobody may look.
             CacheFormat::Fp8 => {
@@ -171,7 +170,7 @@ impl Pool {
                     true => 0x7e,
                     false => e4m3_from_f64(value / self.scale(self.head_of(index))),
                 };
-                upload(launcher, &values.map(code).collect::<Vec<u8>>())
+                upload(launcher, &self.values.iter().enumerate().map(code).collect::<Vec<u8>>())
             }
         }
     }
