@@ -59,7 +59,7 @@ fn prefill(launcher: &Arc<dyn Launcher>, which: PrefillKernel, format: CacheForm
     let out = Buffer::from_slice(launcher, &vec![bf16::NAN; 25 * HEADS.q_width()]).unwrap();
     let mut sequences = DeviceSequences::new(launcher, BLOCK_SIZE).unwrap();
     sequences.fill(&batch).unwrap();
-    let mut tiles = PrefillTiles::new(launcher).unwrap();
+    let mut tiles = PrefillTiles::new(launcher);
     tiles.fill(&sequences, which.query_rows(&HEADS)).unwrap();
     let cache = Cache {
         keys: keys.vector(),

@@ -43,6 +43,25 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
     without_panic(|| (0..count as u32).map(describe).collect())
 }
 
+/// A device that the kernels run on.
+///
+/// # Errors
+/// `Device` without a driver, with one that is too old or without this device; `Unsupported` when the build has no kernels for it: all say what was
+/// found and what is needed.
+pub fn usable_device(ordinal: u32) -> Result<DeviceInfo> {
+    let devices = devices()?;
+    let (count, hint) = (devices.len(), "CUDA_VISIBLE_DEVICES limits which devices a process sees");
+    let Some(info) = devices.into_iter().nth(ordinal as usize) else {
+        let error = Error::new(ErrorKind::Device, format!("no CUDA device {ordinal}"));
+        let expected = if count == 0 { "a device".into() } else { format!("a number below {count}") };
+        return Err(error.with_expected(expected, format_args!("{count} devices")).with_hint(hint));
+    };
+    without_panic(move || {
+        check_device(&info, driver_version()?)?;
+        Ok(info)
+    })
+}
+
 /// The CUDA version that the driver supports, as `(major, minor)`.
 pub(super) fn driver_version() -> Result<(u32, u32)> {
     let mut version = 0;
@@ -55,7 +74,7 @@ pub(super) fn driver_version() -> Result<(u32, u32)> {
 }
 
 /// Says what is missing for the embedded kernels to run on `device`.
-pub(super) fn check_device(device: &DeviceInfo, driver: (u32, u32)) -> Result<()> {
+fn check_device(device: &DeviceInfo, driver: (u32, u32)) -> Result<()> {
     if !images::built() {
         return Err(Error::unsupported("this build has no CUDA kernels: nvcc was not found").with_hint(
             "install nvcc (kernels/install_nvcc.sh), set CUDA_HOME and build again, or use --device cpu",

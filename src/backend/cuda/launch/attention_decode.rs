@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::buffer::{Buffer, Element, Matrix};
 use super::super::check::Check;
 use super::super::geometry::{DECODE_BLOCKS_PER_MULTIPROCESSOR, DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
-use super::super::launcher::Launcher;
+use super::super::launcher::{Launcher, Properties};
 use super::super::params::AttentionDecodeParams;
 use super::super::schedule::{MIN_SPLIT_LEN, decode_splits, max_decode_splits};
 use super::super::sequences::DeviceSequences;
@@ -61,7 +61,32 @@ impl DecodeWorkspace {
         })
     }
 
-    fn reserve(&mut self, partial_rows: usize, head_dim: usize, counters: usize) -> Result<()> {
+    /// Makes room for launches of which `sequences · max_query_len` is at most `rows`.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn reserve_rows(&mut self, heads: &HeadLayout, rows: usize) -> Result<()> {
+        for max_query_len in 1..=MAX_DECODE_ROWS {
+            let cut = Cut::new(self.launcher.properties(), heads, max_query_len);
+            self.reserve(&cut, heads, rows.div_ceil(max_query_len), max_query_len)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of device memory.
+    pub fn bytes(&self) -> usize {
+        self.partial_out.bytes() + self.partial_lse.bytes() + self.counters.bytes()
+    }
+
+    fn reserve(
+        &mut self,
+        cut: &Cut,
+        heads: &HeadLayout,
+        sequences: usize,
+        max_query_len: usize,
+    ) -> Result<()> {
+        let partial_rows = sequences * heads.num_heads * cut.max_splits * max_query_len;
+        let (head_dim, counters) = (heads.head_dim, sequences * cut.blocks);
         let float = Element::Float(DType::F32);
         if self.partial_lse.len() < partial_rows {
             self.partial_lse = Buffer::new(&self.launcher, float, partial_rows)?;
@@ -73,6 +98,28 @@ impl DecodeWorkspace {
             self.counters = Buffer::zeroed(&self.launcher, Element::I32, counters)?;
         }
         Ok(())
+    }
+}
+
+/// How the work of a sequence is cut: by the device, the heads and its query rows.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Query rows of a tile, each head of a group counted as one.
+    rows: u32,
+    /// Tiles of all key/value heads.
+    blocks: usize,
+    /// Most splits of a context.
+    max_splits: usize,
+}
+
+impl Cut {
+    fn new(properties: Properties, heads: &HeadLayout, max_query_len: usize) -> Self {
+        let query_rows = max_query_len * heads.num_heads / heads.num_kv_heads.max(1);
+        let rows = DECODE_ROWS.into_iter().find(|&rows| query_rows <= rows as usize);
+        let rows = rows.unwrap_or(DECODE_ROWS[1]);
+        let blocks = heads.num_kv_heads * query_rows.div_ceil(rows as usize);
+        let slots = properties.multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR;
+        Self { rows, blocks, max_splits: max_decode_splits(blocks, slots, DECODE_MOST_SPLITS) }
     }
 }
 
@@ -91,9 +138,8 @@ pub fn attention_decode(
     let dtype = half_type("attention_decode", "q", q.element)?;
     let lens = sequences.lens();
     let max_query_len = lens.iter().map(|&(query_len, _)| query_len).max().unwrap_or(0);
-    let query_rows = max_query_len * heads.num_heads / heads.num_kv_heads.max(1);
-    let rows = DECODE_ROWS.into_iter().find(|&rows| query_rows <= rows as usize).unwrap_or(DECODE_ROWS[1]);
-    let row_tiles = query_rows.div_ceil(rows as usize);
+    let cut = Cut::new(launcher.properties(), &heads, max_query_len);
+    let Cut { rows, blocks, max_splits } = cut;
     let kernel =
         Kernel::AttentionDecode { dtype, head_dim: heads.head_dim as u32, rows, cache: cache.format() };
     let check = Check(kernel);
@@ -113,16 +159,12 @@ pub fn attention_decode(
     )?;
     let window_len = check_window(check, window)?;
 
-    let blocks = heads.num_kv_heads * row_tiles;
     check.count("key/value heads and tiles of query rows", blocks, MOST_GRID_Y)?;
-    let slots = launcher.properties().multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR;
-    let max_splits = max_decode_splits(blocks, slots, DECODE_MOST_SPLITS);
     let used_splits = lens.iter().map(|&(_, kv_len)| decode_splits(kv_len, max_splits)).max().unwrap_or(0);
     if used_splits == 0 {
         return Ok(());
     }
-    let partial_rows = lens.len() * heads.num_heads * max_splits * max_query_len;
-    workspace.reserve(partial_rows, heads.head_dim, lens.len() * blocks)?;
+    workspace.reserve(&cut, &heads, lens.len(), max_query_len)?;
     let params = AttentionDecodeParams {
         q: q.address,
         out: out.address,
