@@ -14,7 +14,6 @@ pub mod reference;
 mod tensor;
 
 pub use batch::{Batch, BatchEntry, BatchSequence, LogitsRows};
-pub use cuda::cuda_probe;
 pub use device::Device;
 pub use dtype::DType;
 pub use memory::{ResidentMemory, resident_memory};

@@ -9,8 +9,9 @@ use super::lora::LoraAdapter;
 use super::weights::Checkpoint;
 use super::{Decoder, ModelConfig, RandomWeights, TensorSource, WeightSource};
 use crate::backend::cpu::{CpuBackend, CpuOptions, Isa};
+use crate::backend::cuda::{CudaBackend, CudaDevice, cuda_is_expected};
 use crate::backend::reference::ReferenceBackend;
-use crate::backend::{Backend, DType, Device, KvLayout, Quantization, cuda_probe};
+use crate::backend::{Backend, DType, Device, KvLayout, Quantization};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Full contexts beyond which more KV cache would hardly be used, by default.
@@ -85,24 +86,71 @@ fn decoder(
     options: &LoadOptions,
 ) -> Result<Box<dyn Decoder>> {
     match options.device {
-        Device::Auto | Device::Cpu => {
-            let isa = match options.isa {
-                Some(isa) => Some(isa),
-                None => isa_named_by(env::var_os(ISA_VARIABLE).as_deref())?,
-            };
-            let backend = CpuBackend::new(CpuOptions {
-                dtype,
-                threads: options.threads,
-                isa,
-                quantize: options.quantize,
-            })?;
-            on_backend(backend, config, source, options)
+        Device::Auto => {
+            if cuda_is_expected() {
+                let loaded = on_cuda(0, config.clone(), source, dtype, options);
+                if let Some(loaded) = unless_the_cpu_may_do_it(loaded) {
+                    return loaded;
+                }
+            }
+            on_cpu(config, source, dtype, options)
         }
+        Device::Cpu => on_cpu(config, source, dtype, options),
         Device::Reference => {
             let backend = ReferenceBackend::new(dtype).with_quantization(options.quantize);
             on_backend(backend, config, source, options)
         }
-        Device::Cuda(index) => Err(no_cuda(index)),
+        Device::Cuda(ordinal) => on_cuda(ordinal, config, source, dtype, options),
+    }
+}
+
+fn on_cpu(
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    options: &LoadOptions,
+) -> Result<Box<dyn Decoder>> {
+    let isa = match options.isa {
+        Some(isa) => Some(isa),
+        None => isa_named_by(env::var_os(ISA_VARIABLE).as_deref())?,
+    };
+    let LoadOptions { threads, quantize, .. } = *options;
+    on_backend(CpuBackend::new(CpuOptions { dtype, threads, isa, quantize })?, config, source, options)
+}
+
+/// A checkpoint in f32 becomes bf16, which the device computes in; who asks for f32 is told that it does not.
+fn on_cuda(
+    ordinal: u32,
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    options: &LoadOptions,
+) -> Result<Box<dyn Decoder>> {
+    let device = CudaDevice::open(ordinal)?;
+    if options.quantize.is_some() {
+        return Err(Error::unsupported("8-bit weights run on the CPU alone")
+            .with_hint("leave --quantize out, or use --device cpu"));
+    }
+    let dtype = match (options.dtype, dtype) {
+        (None, DType::F32) => DType::BF16,
+        _ => dtype,
+    };
+    on_backend(CudaBackend::new(device, dtype)?, config, source, options)
+}
+
+/// What loading on a device that was not asked for gave; `None`, and a warning, where it is the device that cannot do it.
+fn unless_the_cpu_may_do_it<T>(loaded: Result<T>) -> Option<Result<T>> {
+    match loaded {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Device | ErrorKind::Unsupported | ErrorKind::OutOfMemory
+            ) =>
+        {
+            log::warn!("running on the CPU, for the CUDA device cannot be used: {}", error.to_line());
+            None
+        }
+        loaded => Some(loaded),
     }
 }
 
@@ -159,16 +207,6 @@ fn isa_named_by(value: Option<&OsStr>) -> Result<Option<Isa>> {
     }
 }
 
-fn no_cuda(index: u32) -> Error {
-    match cuda_probe() {
-        Err(error) => error,
-        Ok(count) if index as usize >= count => Error::new(ErrorKind::Device, "no such CUDA device")
-            .with_expected(format_args!("a number below {count}"), index),
-        Ok(_) => Error::unsupported("models do not run on CUDA devices in this version")
-            .with_hint("use --device cpu"),
-    }
-}
-
 fn stored_dtype(checkpoint: &Checkpoint) -> Option<DType> {
     checkpoint.info("model.embed_tokens.weight").map(|info| info.dtype)
 }
@@ -197,6 +235,16 @@ mod tests {
             let KvLayout { block_size, num_blocks, .. } = *decoder.kv_layout();
             assert_eq!(num_blocks, context.div_ceil(block_size) * DEFAULT_CONTEXTS, "{case}, {asked:?}");
         }
+    }
+
+    #[test]
+    fn the_cpu_stands_in_for_a_device_that_fails_and_for_nothing_else() {
+        for kind in [ErrorKind::Device, ErrorKind::Unsupported, ErrorKind::OutOfMemory] {
+            assert!(unless_the_cpu_may_do_it::<()>(Err(Error::new(kind, "no"))).is_none(), "{kind:?}");
+        }
+        let broken = unless_the_cpu_may_do_it::<()>(Err(Error::invalid_data("a broken checkpoint")));
+        assert_eq!(broken.unwrap().unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(unless_the_cpu_may_do_it(Ok(())).unwrap().is_ok());
     }
 
     #[test]

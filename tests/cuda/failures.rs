@@ -49,4 +49,7 @@ fn what_kernels_cannot_compute_is_refused_at_load() {
     let refused = CudaBackend::new(Chip::ampere(), DType::F32).err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     assert!(refused.to_line().contains("f32") && refused.hint().is_some(), "{refused}");
+    let wrong = CudaBackend::new(Chip::idle(), DType::BF16).err().unwrap();
+    assert_eq!(wrong.kind(), ErrorKind::Device);
+    assert!(wrong.to_line().contains("the product of matrices is wrong on cuda-emulated"), "{wrong}");
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use swebench_infer::backend::cuda::CudaBackend;
 use swebench_infer::backend::DType;
+use swebench_infer::backend::cuda::CudaBackend;
 use swebench_infer::model::Decoder;
 
 use crate::chip::Chip;

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::{env, fs, slice};
 
+use half::{bf16, f16};
 use libloading::Symbol;
-use swebench_infer::backend::{DType, Device};
 use swebench_infer::backend::cuda::geometry::BlockShape;
 use swebench_infer::backend::cuda::params::{Params, TensorMap};
-use half::{bf16, f16};
 use swebench_infer::backend::cuda::{
     CudaDevice, Kernel, Launcher, ParamsRef, Product, Properties, TensorMapShape,
 };
+use swebench_infer::backend::{DType, Device};
 use swebench_infer::error::{Error, ErrorKind};
 
 pub use crate::compile::folder;
@@ -96,8 +96,8 @@ impl Library {
         let Ok(Device::Cuda(ordinal)) = name.parse() else {
             panic!("{DEVICE_VARIABLE} names {name}, not a CUDA device")
         };
-        let device =
-            CudaDevice::open_kernels(ordinal).unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}={name}: {error}"));
+        let device = CudaDevice::open_kernels(ordinal)
+            .unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}={name}: {error}"));
         Self { launcher: device, emulation: None }
     }
 

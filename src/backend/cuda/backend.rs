@@ -13,6 +13,7 @@ use super::launch::{
 };
 use super::launcher::Launcher;
 use super::matmul::matmul;
+use super::self_check::check_products;
 use super::step::{CudaStep, MAX_GROUP_ROWS};
 use super::weights::{CudaLinear, CudaVector};
 use super::workspace::Workspace;
@@ -44,13 +45,14 @@ impl CudaBackend {
     /// Computes in `dtype` on what `launcher` runs.
     ///
     /// # Errors
-    /// `Unsupported` for f32, which no kernel computes in, `OutOfMemory`.
+    /// `Unsupported` for f32, which no kernel computes in, `OutOfMemory`, `Device` where products come out wrong.
     pub fn new(launcher: Arc<dyn Launcher>, dtype: DType) -> Result<Self> {
         if dtype == DType::F32 {
             return Err(Error::unsupported("models do not run in f32 on CUDA devices")
                 .with_expected("bf16 or f16", dtype)
                 .with_hint("choose another --dtype, or use --device cpu"));
         }
+        check_products(&launcher, dtype)?;
         let workspace = Mutex::new(Workspace::new(&launcher)?);
         let prefill = PrefillKernel::best(launcher.properties(), CacheFormat::Model);
         Ok(Self { launcher, dtype, prefill, workspace })

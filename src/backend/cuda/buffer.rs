@@ -136,10 +136,11 @@ impl Buffer {
     pub(super) fn piece(&self, offset: usize, element: Element, len: usize) -> Result<Self> {
         let end = len.checked_mul(element.size()).and_then(|bytes| bytes.checked_add(offset));
         if end.is_none_or(|end| end > self.bytes()) {
-            return Err(Error::invalid_argument("a piece of a device buffer does not lie in it").with_expected(
-                format_args!("at most {} bytes", self.bytes()),
-                format_args!("{len} of {element} from byte {offset}"),
-            ));
+            return Err(Error::invalid_argument("a piece of a device buffer does not lie in it")
+                .with_expected(
+                    format_args!("at most {} bytes", self.bytes()),
+                    format_args!("{len} of {element} from byte {offset}"),
+                ));
         }
         Ok(Self { memory: Arc::clone(&self.memory), address: self.address + offset as u64, len, element })
     }

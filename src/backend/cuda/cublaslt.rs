@@ -72,9 +72,8 @@ impl CublasLt {
         let mut library = Self { handle: ptr::null_mut(), workspace: 0, plans: Mutex::new(HashMap::new()) };
         library.handle = result::create_handle().map_err(|error| failed("cublasLtCreate", error))?;
         // SAFETY: the memory is not read before it is written.
-        library.workspace = unsafe { driver::malloc_sync(WORKSPACE_BYTES) }.map_err(|error| {
-            discovery::failed("cuMemAlloc", error).context("the workspace of products")
-        })?;
+        library.workspace = unsafe { driver::malloc_sync(WORKSPACE_BYTES) }
+            .map_err(|error| discovery::failed("cuMemAlloc", error).context("the workspace of products"))?;
         Ok(library)
     }
 
@@ -197,8 +196,8 @@ impl Plan {
     /// The algorithm that the library expects to be fastest.
     fn choose(&self, handle: sys::cublasLtHandle_t) -> Result<sys::cublasLtMatmulAlgo_t> {
         use sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        let preference = result::create_matmul_pref()
-            .map_err(|error| failed("cublasLtMatmulPreferenceCreate", error))?;
+        let preference =
+            result::create_matmul_pref().map_err(|error| failed("cublasLtMatmulPreferenceCreate", error))?;
         let workspace_bytes = WORKSPACE_BYTES;
         // SAFETY: the attribute is one number of this type; descriptions and preference are alive, and the latter is destroyed once.
         let chosen = unsafe {
@@ -244,9 +243,8 @@ impl Drop for Plan {
 fn failed(call: &str, error: CublasError) -> Error {
     let kind = match error.0 {
         sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => ErrorKind::OutOfMemory,
-        sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED | sys::cublasStatus_t::CUBLAS_STATUS_ARCH_MISMATCH => {
-            ErrorKind::Unsupported
-        }
+        sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED
+        | sys::cublasStatus_t::CUBLAS_STATUS_ARCH_MISMATCH => ErrorKind::Unsupported,
         _ => ErrorKind::Device,
     };
     Error::new(kind, format!("{call} failed: {error}"))

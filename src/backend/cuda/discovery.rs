@@ -28,10 +28,20 @@ pub struct DeviceInfo {
 /// `Device`, naming what was looked for, when there is no driver or it refuses to start.
 pub fn cuda_probe() -> Result<usize> {
     without_panic(|| {
-        open_driver()?;
+        find_driver()?;
+        match result::init() {
+            Ok(()) => {}
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Ok(0),
+            Err(error) => return Err(failed("cuInit", error)),
+        }
         let count = result::device::get_count().map_err(|error| failed("cuDeviceGetCount", error))?;
         Ok(usize::try_from(count).unwrap_or(0))
     })
+}
+
+/// Whether this machine looks as if it had a CUDA device that can or could be used: a driver that does not say that there is none.
+pub fn cuda_is_expected() -> bool {
+    find_driver().is_ok() && !matches!(cuda_probe(), Ok(0))
 }
 
 /// The devices that the driver shows.
@@ -142,17 +152,14 @@ pub(super) fn failed(call: &str, error: result::DriverError) -> Error {
     Error::new(kind, format!("{call} failed: {name} ({meaning})"))
 }
 
-fn open_driver() -> Result<()> {
-    // Nothing else of cudarc is called before the library is known to be there.
+/// Nothing else of cudarc is called before the library is known to be there.
+fn find_driver() -> Result<()> {
     // SAFETY: only asks the dynamic linker whether the driver library opens.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Error::new(
-            ErrorKind::Device,
-            "no CUDA driver: libcuda.so was not found by the dynamic linker",
-        )
-        .with_hint("install the NVIDIA driver, or use --device cpu"));
+    if unsafe { sys::is_culib_present() } {
+        return Ok(());
     }
-    result::init().map_err(|error| failed("cuInit", error))
+    Err(Error::new(ErrorKind::Device, "no CUDA driver: libcuda.so was not found by the dynamic linker")
+        .with_hint("install the NVIDIA driver, or use --device cpu"))
 }
 
 fn describe(ordinal: u32) -> Result<DeviceInfo> {

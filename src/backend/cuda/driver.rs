@@ -48,13 +48,22 @@ impl CudaDevice {
         discovery::without_panic(move || Self::load(info).map(Arc::new))
     }
 
-    /// Opens a device with all that a model needs.
+    /// A device on which models run, without opening it.
     ///
     /// # Errors
     /// As [`CudaDevice::open_kernels`], and `Device` without cuBLASLt, saying what was looked for.
-    pub fn open(ordinal: u32) -> Result<Arc<Self>> {
+    pub fn find(ordinal: u32) -> Result<DeviceInfo> {
         let info = discovery::usable_device(ordinal)?;
         cublaslt::check_library()?;
+        Ok(info)
+    }
+
+    /// Opens a device with all that a model needs.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::find`], and `OutOfMemory`.
+    pub fn open(ordinal: u32) -> Result<Arc<Self>> {
+        let info = Self::find(ordinal)?;
         discovery::without_panic(move || {
             let mut device = Self::load(info)?;
             device.products = Some(CublasLt::new()?);
@@ -133,14 +142,14 @@ impl CudaDevice {
                 })?;
             opened.modules.push(module);
             for kernel in Kernel::all().into_iter().filter(|kernel| kernel.file() == image.name) {
-                let function = opened.find(module, kernel)?;
+                let function = opened.find_kernel(module, kernel)?;
                 opened.functions.insert(kernel, function);
             }
         }
         Ok(opened)
     }
 
-    fn find(&self, module: sys::CUmodule, kernel: Kernel) -> Result<sys::CUfunction> {
+    fn find_kernel(&self, module: sys::CUmodule, kernel: Kernel) -> Result<sys::CUfunction> {
         let name =
             CString::new(kernel.to_string()).map_err(|_| Error::internal("a kernel's name with a NUL"))?;
         // SAFETY: the module is loaded and stays so.

@@ -5,7 +5,8 @@
 //! kernel is launched, `schedule` how work is cut into blocks, and `launch` checks shapes and addresses before anything runs.
 //!
 //! [`CudaBackend`] computes a model over that: `weights` and `kv_pool` hold its memory, `activation` what an operation hands to the next, `step` a
-//! step's metadata, which `upload` sends in one copy, `workspace` what kernels work in. Products for many rows are the vendor's (`matmul`, `cublaslt`).
+//! step's metadata, which `upload` sends in one copy, `workspace` what kernels work in. Products for many rows are the vendor's (`matmul`, `cublaslt`);
+//! `self_check` tries them before a model does.
 
 mod activation;
 mod backend;
@@ -23,6 +24,7 @@ mod launcher;
 mod matmul;
 pub mod params;
 pub mod schedule;
+mod self_check;
 mod sequences;
 mod step;
 mod upload;
@@ -32,7 +34,7 @@ mod workspace;
 pub use activation::CudaActivation;
 pub use backend::CudaBackend;
 pub use buffer::{Buffer, Element, Matrix, Stored, Vector};
-pub use discovery::{DeviceInfo, cuda_probe, devices, usable_device};
+pub use discovery::{DeviceInfo, cuda_is_expected, cuda_probe, devices};
 pub use driver::{CudaDevice, Timer};
 pub use geometry::Kernel;
 pub use indices::{Index, Indices};

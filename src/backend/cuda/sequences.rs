@@ -99,7 +99,8 @@ impl DeviceSequences {
         })?;
         let mut highest_block = 0;
         let block_tables = upload.place::<i32>(sequences.len() * stride, |tables| {
-            for (row, (index, sequence)) in tables.chunks_exact_mut(stride.max(1)).zip(sequences.iter().enumerate())
+            for (row, (index, sequence)) in
+                tables.chunks_exact_mut(stride.max(1)).zip(sequences.iter().enumerate())
             {
                 let (table, needed) = (batch.block_table(sequence), self.blocks_of(sequence));
                 if table.len() < needed {

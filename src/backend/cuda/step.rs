@@ -72,11 +72,7 @@ impl CudaStep {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub(super) fn new(
-        launcher: &Arc<dyn Launcher>,
-        limits: &StepLimits,
-        tile_rows: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(launcher: &Arc<dyn Launcher>, limits: &StepLimits, tile_rows: usize) -> Result<Self> {
         let tokens = limits.max_tokens;
         let most_blocks = limits.max_context.div_ceil(limits.block_size);
         let lists = Upload::bytes::<i32>(tokens)
