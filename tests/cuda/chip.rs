@@ -103,6 +103,10 @@ impl Launcher for Chip {
         Properties { compute_capability: self.compute_capability, ..self.emulation.properties() }
     }
 
+    fn resident_blocks(&self, kernel: Kernel) -> usize {
+        self.emulation.resident_blocks(kernel)
+    }
+
     fn free_memory(&self) -> Result<u64> {
         self.emulation.free_memory()
     }

@@ -121,7 +121,7 @@ impl Backend for CudaBackend {
         let linear = CudaLinear::load(&self.launcher, self.dtype, weights, bias)?;
         let (out_features, in_features) = linear.shape();
         let mut workspace = self.workspace();
-        workspace.skinny.reserve_layer(out_features, in_features)?;
+        workspace.skinny.reserve_layer(self.dtype, out_features, in_features)?;
         workspace.usage.weights += linear.bytes();
         Ok(linear)
     }
@@ -166,7 +166,7 @@ impl Backend for CudaBackend {
         }
         let step = CudaStep::new(&self.launcher, limits, tile_rows)?;
         let mut workspace = self.workspace();
-        workspace.decode.reserve_rows(&limits.heads, MAX_GROUP_ROWS)?;
+        workspace.decode.reserve_rows(self.dtype, CacheFormat::Model, &limits.heads, MAX_GROUP_ROWS)?;
         workspace.usage.workspace += step.bytes();
         Ok(step)
     }

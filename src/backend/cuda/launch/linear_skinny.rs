@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix, Vector};
 use super::super::check::Check;
-use super::super::geometry::{
-    Kernel, SKINNY_BLOCKS_PER_MULTIPROCESSOR, SKINNY_MIN_DEPTH, SKINNY_OUT_FEATURES,
-};
-use super::super::launcher::{Launcher, Properties};
+use super::super::geometry::{Kernel, SKINNY_MIN_DEPTH, SKINNY_OUT_FEATURES};
+use super::super::launcher::Launcher;
 use super::super::params::LinearSkinnyParams;
 use super::super::schedule::linear_splits;
 use super::{MOST, MOST_GRID_Y, half_type, start};
@@ -57,8 +55,8 @@ impl SkinnyWorkspace {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn reserve_layer(&mut self, out_features: usize, in_features: usize) -> Result<()> {
-        let splits = num_splits(self.launcher.properties(), out_features, in_features);
+    pub fn reserve_layer(&mut self, dtype: DType, out_features: usize, in_features: usize) -> Result<()> {
+        let splits = num_splits(self.launcher.as_ref(), dtype, out_features, in_features);
         self.reserve(splits, MAX_SKINNY_ROWS, out_features)
     }
 
@@ -81,13 +79,13 @@ impl SkinnyWorkspace {
 }
 
 /// Splits of the inner dimension: a function of the layer and the device, for the order of summation depends on it.
-fn num_splits(properties: Properties, out_features: usize, in_features: usize) -> usize {
+fn num_splits(launcher: &dyn Launcher, dtype: DType, out_features: usize, in_features: usize) -> usize {
     let tiles = out_features.div_ceil(SKINNY_OUT_FEATURES);
-    let resident = properties.multiprocessors as usize * SKINNY_BLOCKS_PER_MULTIPROCESSOR;
-    linear_splits(tiles, resident, in_features, SKINNY_MIN_DEPTH).min(MOST_GRID_Y)
+    let slots = launcher.resident_blocks(Kernel::LinearSkinny(dtype));
+    linear_splits(tiles, slots, in_features, SKINNY_MIN_DEPTH).min(MOST_GRID_Y)
 }
 
-/// `out = input · weightᵀ + bias`; how it is split depends on the layer alone.
+/// `out = input · weightᵀ + bias`; how it is split depends on the layer and the device alone.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
@@ -109,7 +107,7 @@ pub fn linear_skinny(
         check.vector("bias", bias, element, out_features)?;
     }
     let tiles = out_features.div_ceil(SKINNY_OUT_FEATURES);
-    let num_splits = num_splits(launcher.properties(), out_features, in_features);
+    let num_splits = num_splits(launcher, dtype, out_features, in_features);
     workspace.reserve(num_splits, rows, out_features)?;
     let params = LinearSkinnyParams {
         input: input.address,
