@@ -186,8 +186,8 @@ mod tests {
         .unwrap();
         assert_eq!(spent(&predictions).unwrap(), cents(53));
         assert_eq!(spent(&dir.path().join("none")).unwrap(), Money::ZERO);
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(53));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
         ledger.settle("a", cents(3)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
