@@ -285,8 +285,8 @@ const char *swebench_version(void);
 /**
  * What this library can do on this machine, as a JSON object.
  *
- * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
- * the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+ * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices, and the
+ * first one's name or the reason why models do not run on it), `cuda_kernels` (what they were compiled for, empty for a
  * library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
  * Free `out` with swebench_buf_free().
  */

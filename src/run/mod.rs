@@ -9,6 +9,7 @@ pub mod names;
 mod permutation;
 pub mod predictions;
 pub mod shard;
+mod spill;
 pub mod text_dataset;
 mod text_tokenizer;
 pub mod tokenize_dataset;

@@ -5,6 +5,8 @@
 //! - `tools`: `info`, `completions`, `extract-diff`, `bench`
 //! - `make_datasets`: prompts from clones are the reference's, byte for byte
 //! - `run_llama`: the demo model returns patches that `git apply` takes
+//! - `dry_run`: what a run against a service would send and cost
+//! - `misconfigured`: services, keys, proxies and files that are not what they should be
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
@@ -12,7 +14,9 @@
 
 mod cli;
 mod demo;
+mod dry_run;
 mod make_datasets;
+mod misconfigured;
 mod refusals;
 #[path = "../../src/repo/test_repository.rs"]
 #[allow(dead_code, reason = "the unit tests use all of it")]

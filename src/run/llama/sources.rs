@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use super::config::RunLlamaConfig;
 use crate::cancel::CancelToken;
-use crate::dataset::{Dataset, DatasetSpec};
+use crate::dataset::{DatasetSpec, Split};
 use crate::error::Result;
 use crate::hub::{self, Hub};
-use crate::run::load::load;
 
 /// Finds what a run reads.
 pub(super) struct Sources<'a> {
@@ -23,20 +22,22 @@ impl<'a> Sources<'a> {
 
     /// The directory of a model or adapter that is given by path or by its name on the hub.
     pub(super) fn model_dir(&self, name_or_path: &str) -> Result<PathBuf> {
-        hub::model_dir(name_or_path, || {
-            let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
-            Ok(hub.with_cancel(self.cancel.clone()))
-        })
+        hub::model_dir(name_or_path, || self.hub())
     }
 
     /// The split with its prompts.
-    pub(super) fn dataset(&self) -> Result<Dataset> {
+    pub(super) fn dataset(&self) -> Result<Split> {
         let spec = DatasetSpec {
             name_or_path: self.config.dataset_path.clone(),
             split: self.config.split.clone(),
             columns: vec!["text".into(), "input_ids".into()],
             cache_dir: self.config.cache_dir.clone(),
         };
-        load(&spec, self.cancel)
+        Split::open(spec, || self.hub())
+    }
+
+    fn hub(&self) -> Result<Hub> {
+        let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
+        Ok(hub.with_cancel(self.cancel.clone()))
     }
 }
