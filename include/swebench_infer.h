@@ -373,7 +373,8 @@ int32_t swebench_log_set(int32_t level,
  * The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
- * "run-api" (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+ * "run-api" (swebench_run_api_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench"
+ * (swebench_bench_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -626,6 +627,17 @@ int32_t swebench_run_llama_start(swebench_str config_json,
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,
                                swebench_error **error);
+
+/**
+ * Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
+ *
+ * `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
+ * nowhere, or without retrieved ones, and FINISHED with `average_recall`, `all_recall` and `any_recall`, from 0 to 1, null
+ * where no instance has gold files. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_eval_retrieval_start(swebench_str config_json,
+                                          swebench_job **out,
+                                          swebench_error **error);
 
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".

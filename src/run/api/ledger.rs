@@ -194,14 +194,14 @@ mod tests {
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
-        assert_eq!(super::spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14));
+        assert_eq!(spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14 + 1));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(50 + 3 + 5 + 14 + 1));
         ledger.reserve("c", cents(2)).unwrap();
         assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
     }
