@@ -15,6 +15,12 @@ pub(super) fn trees() -> impl Iterator<Item = Value> {
     lines("trees.jsonl.gz")
 }
 
+/// `instance_id` and `patch`.
+pub(super) fn gold_patches() -> impl Iterator<Item = Value> {
+    let text = include_str!("../../tests/data/gold-patches.jsonl");
+    text.lines().map(|line| serde_json::from_str(line).unwrap())
+}
+
 fn lines(name: &str) -> impl Iterator<Item = Value> {
     let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
     let reader = BufReader::new(GzDecoder::new(std::fs::File::open(path).unwrap()));
