@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
+use crate::run::review::{self, PredictionsConfig};
 
 /// Starts a run of a local model over a dataset: one line per instance in a predictions file that the harness reads.
 ///
@@ -61,6 +62,21 @@ pub unsafe extern "C" fn swebench_bench_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_bench) }
+}
+
+/// Starts to validate, merge, convert or show predictions files; `config_json` is a configuration of kind "predictions".
+///
+/// FINISHED has `totals` over all records, `problems` with their files and lines, `merged` when records were, `instances` (those
+/// that count as nothing, or to be shown) with why, and the `output` that was written. Files are replaced in one step. Free `out`
+/// with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_predictions_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, predictions) }
 }
 
 /// Starts `run` on a configuration as a job.
@@ -116,6 +132,10 @@ fn report(reporter: Reporter<'_>, kind: i32, event: &impl Serialize) {
         Ok(json) => reporter.report(Event::json(kind, &json)),
         Err(error) => log::warn!("an event of the run was lost: {error}"),
     }
+}
+
+fn predictions(config: &PredictionsConfig, reporter: Reporter<'_>) -> Result<Value> {
+    to_json(&review::run(config, reporter.cancel)?)
 }
 
 fn run_bench(config: &BenchConfig, reporter: Reporter<'_>) -> Result<Value> {

@@ -1,6 +1,7 @@
 //! From an answer to a patch in one step, by either set of rules, with a report.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::diff::{FileDiff, to_text};
 use super::extract::{Empty, Extraction, Found, Refusal, extract};
@@ -10,7 +11,8 @@ use super::{edits, legacy};
 use crate::error::{Error, Result};
 
 /// The rules by which a patch is found and rewritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// This library's.
     #[default]

@@ -5,4 +5,5 @@ pub mod bench;
 pub mod llama;
 pub mod names;
 pub mod predictions;
+pub mod review;
 pub mod shard;

@@ -9,6 +9,7 @@ use crate::bench::BenchArgs;
 use crate::completions::CompletionsArgs;
 use crate::extract_diff::ExtractDiffArgs;
 use crate::info::InfoArgs;
+use crate::predictions::PredictionsArgs;
 use crate::run_api::RunApiArgs;
 use crate::run_llama::RunLlamaArgs;
 use crate::swebench::Level;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     RunLlama(Box<RunLlamaArgs>),
     RunApi(Box<RunApiArgs>),
     ExtractDiff(ExtractDiffArgs),
+    Predictions(PredictionsArgs),
     Info(InfoArgs),
     Bench(BenchArgs),
     Completions(CompletionsArgs),

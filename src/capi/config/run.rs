@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::review::PredictionsConfig;
 
 impl Config for RunLlamaConfig {
     const KIND: &'static str = "run-llama";
@@ -18,6 +19,14 @@ impl Config for RunLlamaConfig {
 
 impl Config for RunApiConfig {
     const KIND: &'static str = "run-api";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for PredictionsConfig {
+    const KIND: &'static str = "predictions";
 
     fn check(&self) -> Result<()> {
         self.validate()

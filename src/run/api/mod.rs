@@ -23,7 +23,7 @@ use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
 use crate::dataset::{self, Dataset, DatasetSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
-use crate::patch::legacy::extract_diff;
+use crate::patch::model_patch;
 use ledger::Ledger;
 use plan::Planner;
 use select::{Filter, Prompt, Selection, select};
@@ -205,7 +205,7 @@ impl Work<'_> {
         let mut samples: Vec<Sample> = choices
             .into_iter()
             .map(|choice| Sample {
-                model_patch: extract_diff(&choice.text).to_owned(),
+                model_patch: model_patch(&choice.text, self.config.patch_mode),
                 finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
                 full_output: choice.text,
             })
