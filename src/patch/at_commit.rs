@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extract::extract;
-use super::repair::{Entry, Tree};
+use super::repair::{Entry, Tree, linked};
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result};
 use crate::repo::{EntryKind, MAX_FILE_LEN, ObjectId, Reader, Repository, TrialIndex};
@@ -100,6 +100,11 @@ impl AtCommit {
         let found = extract(patch);
         if found.files.is_empty() || !found.refused.is_empty() {
             return Ok(false);
+        }
+        for found in &found.files {
+            if linked(&found.diff, self)?.is_some() {
+                return Ok(false);
+            }
         }
         let root = dir.join("files");
         let about = |error| Error::io("write to", &root, error);

@@ -135,7 +135,7 @@ pub fn repair<'a>(
 }
 
 /// The name of the file, if it or a directory above it is a symbolic link.
-fn linked(file: &FileDiff<'_>, tree: &dyn Tree) -> Result<Option<String>> {
+pub(super) fn linked(file: &FileDiff<'_>, tree: &dyn Tree) -> Result<Option<String>> {
     for name in [&file.old, &file.new].into_iter().flatten() {
         let ends = name.match_indices('/').map(|(end, _)| end).chain([name.len()]);
         for end in ends {

@@ -76,7 +76,11 @@ fn null_is_refused_everywhere_and_named() {
             ("out", Box::new(|e| swebench_run_llama_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_run_api_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_bench_start(text("{}"), ptr::null_mut(), e))),
+            ("out", Box::new(|e| swebench_predictions_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_extract_diff(text("a"), text("legacy"), ptr::null_mut(), e))),
+            ("patch", Box::new(move |e| swebench_repair_patch(long_null, text("robust"), out, e))),
+            ("mode", Box::new(move |e| swebench_minimal_patch(text("a"), long_null, out, e))),
+            ("answer", Box::new(move |e| swebench_diff(long_null, text("{}"), out, e))),
         ]
     };
     for (parameter, call) in calls {

@@ -3,6 +3,7 @@
 //! - `usage`: help, both spellings of flags, wrong flags and values; exit code 2
 //! - `refusals`: paths, splits, columns and devices that are not there; exit code 1
 //! - `tools`: `info`, `completions`, `extract-diff`, `bench`
+//! - `predictions`: files validated, merged, converted and shown; the page in headless Chromium
 //! - `run_llama`: the demo model returns patches that `git apply` takes
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
@@ -11,6 +12,7 @@
 
 mod cli;
 mod demo;
+mod predictions;
 mod refusals;
 mod resume;
 mod run_api;

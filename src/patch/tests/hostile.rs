@@ -1,8 +1,11 @@
 //! Answers that mean harm, or that no model should write.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::patch::goldens;
 
 #[test]
 fn dangerous_paths_are_refused_and_named() {
@@ -63,6 +66,11 @@ fn time_is_linear_whatever_the_answer_holds() {
         format!("--- a/x\n+++ b/x\n@@ -1,999999 +1,999999 @@\n{}", times("x\n", 1_000_000)),
         format!("--- a/x\n+++ b/x\n@@ -1,999999 +1,999999 @@\n{}", times("x\n+y\n\n", 300_000)),
         times("</s>", 500_000),
+        times("<<<<<<< SEARCH\nx\n", 60_000),
+        times("x\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n", 10_000),
+        times("[start of x]\n", 60_000),
+        times("[start of x]\nb\n[end of x]\n", 500),
+        format!("[start of x]\n{}[end of x]\n", times("b\na\n", 20_000)),
         times("-", 2_000_000),
         times("--- a/", 300_000),
         times("<patch>\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b</patch>\n", 40_000),
@@ -72,6 +80,63 @@ fn time_is_linear_whatever_the_answer_holds() {
         let tree = tree(&[("x", &"a\n".repeat(10_000))]);
         repair(&mut files, &tree, Unplaced::Keep).unwrap();
         minimize(&mut files);
+        process(&answer, &Steps { repair: true, tree: Some(&tree), ..Steps::default() }).unwrap();
+    }
+}
+
+/// Recorded answers on trees that are here.
+fn recorded() -> &'static [(String, HashMap<String, Vec<u8>>)] {
+    static RECORDED: LazyLock<Vec<(String, HashMap<String, Vec<u8>>)>> = LazyLock::new(|| {
+        let trees: HashMap<String, HashMap<String, Vec<u8>>> = goldens::trees()
+            .map(|record| {
+                let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+                let files = record["files"].as_object().unwrap().iter();
+                let files = files.map(|(path, content)| (path.clone(), text(content).into_bytes())).collect();
+                (text(&record["instance_id"]), files)
+            })
+            .collect();
+        let answers = goldens::responses().filter_map(|record| {
+            let tree = trees.get(record["instance_id"].as_str()?)?;
+            Some((record["response"].as_str()?.to_owned(), tree.clone()))
+        });
+        answers.filter(|(_, tree)| tree.values().all(|content| content.len() < 30_000)).collect()
+    });
+    &RECORDED
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Real answers with lines dropped, doubled, swapped, cut and mixed up.
+    #[test]
+    fn damaged_answers_add_only_lines_that_they_have(
+        which in 0..1000_usize,
+        damages in prop::collection::vec((0..6_u8, 0..10_000_usize), 0..8),
+    ) {
+        let (answer, tree) = &recorded()[which % recorded().len()];
+        let mut lines: Vec<String> = answer.lines().map(str::to_owned).collect();
+        for (kind, place) in damages {
+            let index = place % lines.len().max(1);
+            let other = (place * 7 + 3) % lines.len().max(1);
+            let Some(line) = lines.get(index).cloned() else { break };
+            match kind {
+                0 => drop(lines.remove(index)),
+                1 => lines.insert(index, line),
+                2 => lines.swap(index, other),
+                3 => lines[index] = line.chars().take(place % 7).collect(),
+                4 => lines[index] = line.trim().to_owned(),
+                _ => lines[index] = line.replace(' ', "  "),
+            }
+        }
+        let damaged = lines.join("\n");
+        let report = process(&damaged, &Steps { repair: true, tree: Some(tree), ..Steps::default() }).unwrap();
+        let found = extract(&report.patch);
+        prop_assert_eq!(found.to_text(), &*report.patch);
+        for line in found.files.iter().flat_map(|found| &found.diff.hunks).flat_map(|hunk| &hunk.lines) {
+            if line.kind == LineKind::Added {
+                prop_assert!(damaged.contains(line.text.trim()), "{:?}", line.text);
+            }
+        }
     }
 }
 
