@@ -7,3 +7,4 @@ pub mod names;
 pub mod predictions;
 pub mod review;
 pub mod shard;
+mod spill;

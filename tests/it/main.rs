@@ -5,6 +5,8 @@
 //! - `tools`: `info`, `completions`, `extract-diff`, `bench`
 //! - `predictions`: files validated, merged, converted and shown; the page in headless Chromium
 //! - `run_llama`: the demo model returns patches that `git apply` takes
+//! - `dry_run`: what a run against a service would send and cost
+//! - `misconfigured`: services, keys, proxies and files that are not what they should be
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
@@ -12,6 +14,8 @@
 
 mod cli;
 mod demo;
+mod dry_run;
+mod misconfigured;
 mod predictions;
 mod refusals;
 mod resume;

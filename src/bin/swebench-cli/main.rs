@@ -9,6 +9,7 @@ mod swebench;
 mod args;
 mod bench;
 mod completions;
+mod dry_run;
 mod exit;
 mod extract_diff;
 mod follow;
