@@ -86,6 +86,14 @@ impl Job {
         })?)
     }
 
+    /// Starts to validate, merge, convert or show predictions, from a configuration of kind `predictions`.
+    pub fn predictions(config_json: &str) -> Result<Self> {
+        // SAFETY: text and outputs live during the call.
+        Self::new(super::call_for_object(|out, error| unsafe {
+            sys::swebench_predictions_start(super::lend(config_json), out, error)
+        })?)
+    }
+
     /// Starts a benchmark, from a configuration of kind `bench`.
     pub fn bench(config_json: &str) -> Result<Self> {
         // SAFETY: text and outputs live during the call.

@@ -17,6 +17,7 @@ use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
 use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
+use crate::run::review::{self, PredictionsConfig};
 use crate::run::text_dataset::{self, TextDatasetConfig};
 use crate::run::tokenize_dataset::{self, TokenizeDatasetConfig};
 
@@ -115,6 +116,21 @@ pub unsafe extern "C" fn swebench_bench_start(
     unsafe { start(config_json, out, error, run_bench) }
 }
 
+/// Starts to validate, merge, convert or show predictions files; `config_json` is a configuration of kind "predictions".
+///
+/// FINISHED has `totals` over all records, `problems` with their files and lines, `merged` when records were, `instances` (those
+/// that count as nothing, or to be shown) with why, and the `output` that was written. Files are replaced in one step. Free `out`
+/// with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_predictions_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, predictions) }
+}
+
 /// Starts `run` on a configuration as a job.
 ///
 /// # Safety
@@ -200,6 +216,10 @@ fn report(reporter: Reporter<'_>, kind: i32, event: &impl Serialize) {
         Ok(json) => reporter.report(Event::json(kind, &json)),
         Err(error) => log::warn!("an event of the run was lost: {error}"),
     }
+}
+
+fn predictions(config: &PredictionsConfig, reporter: Reporter<'_>) -> Result<Value> {
+    to_json(&review::run(config, reporter.cancel)?)
 }
 
 fn run_bench(config: &BenchConfig, reporter: Reporter<'_>) -> Result<Value> {

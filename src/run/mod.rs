@@ -7,6 +7,7 @@ pub mod llama;
 pub mod names;
 mod permutation;
 pub mod predictions;
+pub mod review;
 pub mod shard;
 mod spill;
 mod split;

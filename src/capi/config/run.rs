@@ -8,6 +8,7 @@ use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::review::PredictionsConfig;
 use crate::run::text_dataset::TextDatasetConfig;
 use crate::run::tokenize_dataset::TokenizeDatasetConfig;
 
@@ -21,6 +22,14 @@ impl Config for RunLlamaConfig {
 
 impl Config for RunApiConfig {
     const KIND: &'static str = "run-api";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for PredictionsConfig {
+    const KIND: &'static str = "predictions";
 
     fn check(&self) -> Result<()> {
         self.validate()

@@ -24,7 +24,7 @@ use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
 use crate::dataset::{DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::patch::legacy::extract_diff;
+use crate::patch::model_patch;
 use ledger::Ledger;
 use plan::Planner;
 use prompts::{Prompts, survey};
@@ -213,7 +213,7 @@ impl Work<'_> {
         let mut samples: Vec<Sample> = choices
             .into_iter()
             .map(|choice| Sample {
-                model_patch: extract_diff(&choice.text).to_owned(),
+                model_patch: model_patch(&choice.text, self.config.patch_mode),
                 finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
                 full_output: choice.text,
             })
