@@ -15,6 +15,7 @@ pub mod engine;
 pub mod dataset;
 pub mod patch;
 pub mod repo;
+pub mod retrieval;
 
 pub mod run;
 
