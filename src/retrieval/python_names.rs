@@ -349,7 +349,7 @@ mod tests {
         check("for i in x:\n    j = i\nwith f() as (d, e): pass\ndel i", "M|M.i|M.j|M.d|M.e|M.i");
         check("try:\n    import json\nexcept ImportError as err:\n    json = None", "M|M.err|M.json");
         check("m = {k: v for k, v in w}\nif (yy := 1): pass", "M|M.k|M.v|M.m|M.yy");
-        check("lam = lambda x, *y, z=1: x", "M|M.lam|None|None|None");
+        check("lam = lambda x, *y, z=1: x", "M|None|None|None|M.lam");
         check("match a:\n    case [mm, *rr]:\n        inner = 1", "M|M.inner");
         check(
             "def f(a, b=1, *args, c: int = 2, **kw) -> int:\n    '''F doc.\n\n    More.\n    '''\n    local = [z for z in a]",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::line_writer::LineWriter;
 use super::scan::{Line, for_each_line};
-use super::{Prediction, ascii_json, lock};
+use super::{Record, ascii_json, lock};
 use crate::error::{Error, Result};
 
 /// A predictions file that this process alone writes.
@@ -122,21 +122,21 @@ impl PredictionsFile {
     /// # Errors
     /// `Io` when the line could not be written, the disk being full for one: the file is then as it was.
     /// `Internal` when the instance has a line already.
-    pub fn append(&mut self, prediction: &Prediction) -> Result<()> {
-        let instance_id = &prediction.instance_id;
+    pub fn append(&mut self, record: &impl Record) -> Result<()> {
+        let instance_id = record.instance_id();
         if self.is_finished(instance_id) || self.has_failed(instance_id) {
             return Err(
                 Error::internal(format!("instance {instance_id} was recorded twice")).with_path(&self.path)
             );
         }
-        let line = ascii_json::to_line(prediction)?;
+        let line = ascii_json::to_line(record)?;
         self.writer.append(&line).map_err(|error| {
             Error::io("append to the predictions file", &self.path, error).with_hint(
                 "the predictions so far are safe; the same command continues once the file can be written",
             )
         })?;
-        let ids = if prediction.error.is_some() { &mut self.failed } else { &mut self.finished };
-        ids.insert(instance_id.clone());
+        let ids = if record.is_failure() { &mut self.failed } else { &mut self.finished };
+        ids.insert(instance_id.to_owned());
         Ok(())
     }
 
@@ -246,6 +246,7 @@ fn sync_directory(path: &Path) {
 mod tests {
     use tempfile::TempDir;
 
+    use super::super::Prediction;
     use super::*;
     use crate::error::ErrorKind;
 
