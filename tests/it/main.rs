@@ -5,6 +5,7 @@
 //! - `tools`: `info`, `completions`, `extract-diff`, `bench`
 //! - `run_llama`: the demo model returns patches that `git apply` takes
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
+//! - `retrieval`: BM25 over git repositories on the disk, failures, clones; recall
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -13,6 +14,7 @@ mod cli;
 mod demo;
 mod refusals;
 mod resume;
+mod retrieval;
 mod run_api;
 mod run_llama;
 mod server;

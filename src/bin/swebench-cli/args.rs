@@ -124,6 +124,7 @@ mod tests {
         for (path, kind) in [
             (&["run-llama"][..], "run-llama"),
             (&["run-api"], "run-api"),
+            (&["make-datasets", "bm25-retrieval"], "bm25-retrieval"),
             (&["make-datasets", "eval-retrieval"], "eval-retrieval"),
             (&["bench"], "bench"),
         ] {

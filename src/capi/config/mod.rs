@@ -21,6 +21,7 @@ use super::text::Str;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
 
@@ -53,11 +54,12 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 6] = [
+static KINDS: [Kind; 7] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
     Kind::of::<RunLlamaConfig>(),
     Kind::of::<RunApiConfig>(),
+    Kind::of::<Bm25RetrievalConfig>(),
     Kind::of::<EvalRetrievalConfig>(),
     Kind::of::<BenchConfig>(),
 ];
@@ -71,8 +73,8 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 /// The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
 ///
 /// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
-/// "run-api" (swebench_run_api_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench"
-/// (swebench_bench_start). Free `out` with swebench_buf_free().
+/// "run-api" (swebench_run_api_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
+/// (swebench_run_eval_retrieval_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -129,7 +131,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("expected model, generate, run-llama, run-api, eval-retrieval, bench, got modle"),
+                .contains("expected model, generate, run-llama, run-api, bm25-retrieval, eval-retrieval, bench, got modle"),
             "{error}"
         );
     }

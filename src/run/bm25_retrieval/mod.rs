@@ -3,8 +3,6 @@
 mod config;
 mod event;
 mod search;
-#[cfg(test)]
-mod tests;
 
 pub use config::Bm25RetrievalConfig;
 pub use event::{RunEvent, RunSummary};

@@ -11,7 +11,7 @@ use super::scan::{Line, for_each_line};
 use super::{Record, ascii_json, lock};
 use crate::error::{Error, Result};
 
-/// A predictions file that this process alone writes.
+/// A file of [`Record`]s, predictions above all, that this process alone writes.
 ///
 /// At every moment the file on the disk holds whole lines and at most one torn one at its end, whenever the process is
 /// killed: lines are appended with one `write` and synced, and every other change is made to a copy that then replaces
@@ -131,7 +131,7 @@ impl PredictionsFile {
         }
         let line = ascii_json::to_line(record)?;
         self.writer.append(&line).map_err(|error| {
-            Error::io("append to the predictions file", &self.path, error).with_hint(
+            Error::io("append to the output file", &self.path, error).with_hint(
                 "the predictions so far are safe; the same command continues once the file can be written",
             )
         })?;
@@ -157,7 +157,7 @@ impl PredictionsFile {
     /// Replaces the file by a copy of the readable lines to `keep`, in one step that a kill cannot divide.
     fn rewrite(&mut self, keep: impl Fn(&Line) -> bool) -> Result<()> {
         let copy_path = self.beside(".rewrite");
-        let error = |error| Error::io("rewrite the predictions file", &copy_path, error);
+        let error = |error| Error::io("rewrite the output file", &copy_path, error);
         match fs::remove_file(&copy_path) {
             // What a killed run left: its original is still in place.
             Ok(()) => {}
@@ -398,7 +398,7 @@ mod tests {
         let mut file = PredictionsFile::open(&path).unwrap();
         let error = PredictionsFile::open(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert!(error.to_string().contains("another run is writing this predictions file"), "{error}");
+        assert!(error.to_string().contains("another run is writing this file"), "{error}");
         file.discard_failures(|_| true).unwrap();
         assert_eq!(PredictionsFile::open(&path).unwrap_err().kind(), ErrorKind::Busy);
         drop(file);

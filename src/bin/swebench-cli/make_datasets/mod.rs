@@ -1,5 +1,6 @@
 //! `make-datasets`: datasets with prompts, and what they are made of.
 
+mod bm25_retrieval;
 mod eval_retrieval;
 
 use std::sync::Arc;
@@ -18,12 +19,14 @@ pub(crate) struct MakeDatasetsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bm25Retrieval(Box<bm25_retrieval::Bm25RetrievalArgs>),
     EvalRetrieval(eval_retrieval::EvalRetrievalArgs),
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &MakeDatasetsArgs, talk: &Arc<Talk>) -> Result<Exit, Failure> {
     match &args.command {
+        Command::Bm25Retrieval(args) => bm25_retrieval::run(args, talk),
         Command::EvalRetrieval(args) => eval_retrieval::run(args, talk),
     }
 }
