@@ -244,12 +244,16 @@ impl Completion<'_, '_> {
             if let Err(misread) = folded {
                 break self.fault(status, misread, partial.has_begun());
             }
-            if partial.is_done()
-                && let Some(answer) = partial.take_finished()
-            {
-                return Ok(answer);
+            if partial.is_done() {
+                match partial.take_finished() {
+                    Some(answer) => return Ok(answer),
+                    None => break self.transport.cut_off(status),
+                }
             }
         };
+        if broken.kind == FailureKind::Network {
+            self.transport.observe_cut(status);
+        }
         Err(Fault {
             usage: partial.answer.usage.unwrap_or_default(),
             transient: broken.transient && !emitted,

@@ -32,7 +32,7 @@ pub(super) fn pace_observer() -> PaceObserver {
         // Without a permit there is no request of this run.
         let _ = PERMIT.try_with(|permit| {
             permit.observe(pace);
-            if matches!(pace.status, 429 | 503 | 529) {
+            if pace.cut_off || matches!(pace.status, 429 | 503 | 529) {
                 permit.throttled(pace.wait());
             }
         });
