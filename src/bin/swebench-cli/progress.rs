@@ -12,8 +12,8 @@ use crate::swebench::{Job, Level, sys};
 use crate::talk::Talk;
 
 /// Before the first instance there is nothing to tell the time left from.
-const BAR: &str = "{bar:24} {pos}/{len} · {msg}";
-const BAR_WITH_TIME: &str = "{bar:24} {pos}/{len} · {msg} · {eta} left";
+const BAR: &str = "{bar:16} {pos}/{len} · {msg}";
+const BAR_WITH_TIME: &str = "{bar:16} {pos}/{len} · {msg} · {eta} left";
 
 /// Turns a run's events into what the user sees.
 pub(crate) struct Progress<'a> {
@@ -60,12 +60,12 @@ impl<'a> Progress<'a> {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
         self.total = count("total");
         self.done = count("already_done");
+        self.talk.bar().set_message(self.first);
         self.set_style(BAR);
         self.talk.bar().set_length(self.total);
         // Without this, instances of earlier runs would count as done at lightning speed.
         self.talk.bar().set_position(self.done);
         self.talk.bar().reset_eta();
-        self.talk.bar().set_message(self.first);
         let text = format!(
             "{} instances: {} done before, {} to do, {} {}",
             self.total,
@@ -82,7 +82,7 @@ impl<'a> Progress<'a> {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
         let rate = self.rate.update(count("completion_tokens"), Instant::now());
         let mut parts = vec![format!("{} failed", self.failed)];
-        parts.extend(event["spent"].as_f64().map(|dollars| format!("${dollars:.4} spent")));
+        parts.extend(event["spent"].as_f64().map(|dollars| format!("${dollars:.4}")));
         parts.push(match (rate, count("prompt_tokens"), count("running")) {
             (Some(rate), ..) => format!("{rate:.1} tokens/s"),
             (None, 0, running) => format!("{running} under way"),
