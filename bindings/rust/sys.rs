@@ -250,7 +250,31 @@ unsafe extern "C" {
         error: *mut *mut swebench_error,
     ) -> i32;
 
+    pub fn swebench_run_text_dataset_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_run_tokenize_dataset_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_run_eval_retrieval_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
     pub fn swebench_bench_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_predictions_start(
         config_json: swebench_str,
         out: *mut *mut swebench_job,
         error: *mut *mut swebench_error,
@@ -259,6 +283,27 @@ unsafe extern "C" {
     pub fn swebench_extract_diff(
         response: swebench_str,
         mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_repair_patch(
+        patch: swebench_str,
+        mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_minimal_patch(
+        patch: swebench_str,
+        mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_diff(
+        answer: swebench_str,
+        config_json: swebench_str,
         out: *mut swebench_buf,
         error: *mut *mut swebench_error,
     ) -> i32;

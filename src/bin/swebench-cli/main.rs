@@ -15,7 +15,10 @@ mod extract_diff;
 mod follow;
 mod info;
 mod interrupt;
+mod make_datasets;
 mod output;
+mod plain;
+mod predictions;
 mod progress;
 mod run_api;
 mod run_llama;
@@ -49,7 +52,9 @@ fn run(command: Command, talk: &Arc<Talk>) -> Result<Exit, Failure> {
     match command {
         Command::RunLlama(args) => run_llama::run(&args, talk),
         Command::RunApi(args) => run_api::run(&args, talk),
-        Command::ExtractDiff(args) => extract_diff::run(&args),
+        Command::MakeDatasets(args) => make_datasets::run(&args, talk),
+        Command::ExtractDiff(args) => extract_diff::run(&args, talk),
+        Command::Predictions(args) => predictions::run(&args, talk),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, talk),
         Command::Completions(args) => completions::run(&args),

@@ -12,6 +12,7 @@ use crate::client::{
     ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Prices, Provider, RetryPolicy,
 };
 use crate::error::{Error, Result};
+use crate::patch::Mode;
 use crate::run::names::api_file_name;
 use crate::run::shard::{Shard, ShardMode};
 
@@ -43,6 +44,9 @@ pub struct RunApiConfig {
     pub n: NonZeroU32,
     /// Whether the first line of the prompts is marked for Anthropic's cache; false by default.
     pub prompt_cache: bool,
+    /// The rules by which patches are found: `robust`, which also mends the counts of their hunks, or `legacy`, the
+    /// reference's byte for byte; `robust` by default.
+    pub patch_mode: Mode,
 
     /// Only instances whose id this regular expression matches; all by default.
     pub filter: Option<String>,
@@ -102,6 +106,7 @@ impl Default for RunApiConfig {
             max_tokens: None,
             n: NonZeroU32::MIN,
             prompt_cache: false,
+            patch_mode: Mode::Robust,
             filter: None,
             redo_failed: false,
             shard_id: None,

@@ -200,8 +200,8 @@ mod tests {
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14 + 1));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(50 + 3 + 5 + 14 + 1));
         ledger.reserve("c", cents(2)).unwrap();
         assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
     }

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
+use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
 use crate::dataset::{DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::hub::Hub;
-use crate::patch::legacy::extract_diff;
+use crate::patch::model_patch;
 use ledger::Ledger;
 use plan::Planner;
 use prompts::{Prompts, survey};
@@ -76,7 +76,7 @@ fn run_stages(
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
     let planner = Planner::new(config, client.provider(), &config.prices()?)?;
-    let split = open_split(config, cancel)?;
+    let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
 
     let output_file = config.output_file(shard);
@@ -120,14 +120,14 @@ fn run_stages(
 }
 
 /// The split with its prompts.
-fn open_split(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
+fn open_dataset(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
     let spec = DatasetSpec {
         name_or_path: config.dataset_name_or_path.clone(),
         split: config.split.clone(),
         columns: vec!["text".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    Split::open(spec, || Ok(Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone())))
+    open_split(spec, cancel)
 }
 
 struct Work<'a> {
@@ -241,7 +241,7 @@ impl Work<'_> {
         let mut samples: Vec<Sample> = choices
             .into_iter()
             .map(|choice| Sample {
-                model_patch: extract_diff(&choice.text).to_owned(),
+                model_patch: model_patch(&choice.text, self.config.patch_mode),
                 finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
                 full_output: choice.text,
             })

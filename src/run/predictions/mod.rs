@@ -6,6 +6,7 @@ mod line_writer;
 mod lock;
 mod scan;
 
+pub(super) use ascii_json::to_line;
 pub use file::PredictionsFile;
 pub use scan::{Recorded, finished_ids};
 
