@@ -132,7 +132,7 @@ fn count_all(
         skipped,
         context: planner.context(),
         longest_answer: planner.longest_answer(),
-        spent: planner.price().map(|_| ledger::spent(&output_file)).transpose()?,
+        spent: planner.price().map(|_| ledger::total_spent(&output_file)).transpose()?,
         rates: planner
             .price()
             .map(|price| price.base.direct)
