@@ -178,6 +178,9 @@ impl Counter {
             count.at_least += message.at_least;
             count.at_most += message.at_most + MESSAGE_OVERHEAD;
         }
+        if count.is_exact() {
+            count.at_least = count.tokens;
+        }
         count
     }
 }

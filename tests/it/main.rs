@@ -4,6 +4,8 @@
 //! - `refusals`: paths, splits, columns and devices that are not there; exit code 1
 //! - `tools`: `info`, `completions`, `extract-diff`, `bench`
 //! - `run_llama`: the demo model returns patches that `git apply` takes
+//! - `dry_run`: what a run against a service would send and cost
+//! - `misconfigured`: services, keys, proxies and files that are not what they should be
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
@@ -11,6 +13,8 @@
 
 mod cli;
 mod demo;
+mod dry_run;
+mod misconfigured;
 mod refusals;
 mod resume;
 mod run_api;

@@ -1,9 +1,10 @@
 //! Launches kernels on the emulated multiprocessor, or the library's own on a device.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::{env, fs, slice};
 
 use half::{bf16, f16};
@@ -28,10 +29,14 @@ pub struct Library {
 /// Names the device that [`Library::kernels`] runs on, such as `cuda:0`.
 const DEVICE_VARIABLE: &str = "SWEBENCH_KERNEL_DEVICE";
 
-/// A compiled library of the emulation, and how launches that do not say so are run.
+/// A compiled library of the emulation.
 pub struct Emulation {
     library: libloading::Library,
-    order: Mutex<(u64, bool)>,
+}
+
+thread_local! {
+    /// Seed and lateness of copies in which launches that do not say so are run: each test's own.
+    static ORDER: Cell<(u64, bool)> = const { Cell::new((0, false)) };
 }
 
 /// Where and how a kernel is launched.
@@ -107,7 +112,7 @@ impl Library {
         let library = link(&objects)?;
         // SAFETY: the library was compiled above from this repository; its constructors only register kernels.
         let library = unsafe { libloading::Library::new(library) }.unwrap();
-        let emulation = Arc::new(Emulation { library, order: Mutex::new((0, false)) });
+        let emulation = Arc::new(Emulation { library });
         Ok(Self { launcher: emulation.clone(), emulation: Some(emulation) })
     }
 
@@ -116,11 +121,17 @@ impl Library {
         &self.launcher
     }
 
-    /// Sets the order of blocks, warps and copies in which launch functions run kernels from here on; a device has its own.
-    pub fn set_order(&self, seed: u64, lazy: bool) {
-        if let Some(emulation) = &self.emulation {
-            *emulation.order.lock().unwrap() = (seed, lazy);
-        }
+    /// Whether a kernel runs here: the emulation has what all of them need, a device may not.
+    pub fn runs(&self, kernel: Kernel) -> bool {
+        let properties = self.launcher.properties();
+        let is_for_hopper = matches!(kernel, Kernel::AttentionPrefillSm90 { .. });
+        kernel.block().shared_bytes <= properties.max_shared_bytes
+            && (!is_for_hopper || properties.is_hopper())
+    }
+
+    /// Sets the order of blocks, warps and copies in which this thread's launch functions run kernels from here on; a device has its own.
+    pub fn set_order(seed: u64, lazy: bool) {
+        ORDER.set((seed, lazy));
     }
 
     /// Runs a kernel over the whole grid.
@@ -339,7 +350,7 @@ impl Launcher for Emulation {
         grid: [u32; 3],
         params: ParamsRef<'_>,
     ) -> Result<(), Error> {
-        let (seed, lazy) = *self.order.lock().unwrap();
+        let (seed, lazy) = ORDER.get();
         let launched = self.launch(&kernel.to_string(), block, Launch { grid, seed, lazy }, params);
         launched.map_err(|message| Error::new(ErrorKind::Device, message))
     }

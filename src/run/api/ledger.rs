@@ -194,7 +194,7 @@ mod tests {
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
-        assert_eq!(spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
+        assert_eq!(super::spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
         let (ledger, spent) = Ledger::open(&predictions).unwrap();
         assert_eq!(spent, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
