@@ -379,7 +379,9 @@ int32_t swebench_log_set(int32_t level,
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
  * "run-api" (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
- * (swebench_run_tokenize_dataset_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+ * (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
+ * (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
+ * (swebench_predictions_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -637,6 +639,18 @@ int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_error **error);
 
 /**
+ * Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
+ *
+ * `config_json` is a configuration of kind "bm25-retrieval". Events: STARTED, INSTANCE when an instance's hits are on disk,
+ * WARNING, and FINISHED with counts, `output_file` and `interrupted`. The file has one line an instance: `instance_id` and
+ * `hits`, each with `docid` and `score`; one with `error` failed and is tried again by the same configuration, which also
+ * continues a cancelled run. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_bm25_retrieval_start(swebench_str config_json,
+                                          swebench_job **out,
+                                          swebench_error **error);
+
+/**
  * Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
  *
  * `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
@@ -680,20 +694,65 @@ int32_t swebench_bench_start(swebench_str config_json,
                              swebench_job **out,
                              swebench_error **error);
 
+/**
+ * Starts to validate, merge, convert or show predictions files; `config_json` is a configuration of kind "predictions".
+ *
+ * FINISHED has `totals` over all records, `problems` with their files and lines, `merged` when records were, `instances` (those
+ * that count as nothing, or to be shown) with why, and the `output` that was written. Files are replaced in one step. Free `out`
+ * with swebench_job_free().
+ */
+int32_t swebench_predictions_start(swebench_str config_json,
+                                   swebench_job **out,
+                                   swebench_error **error);
+
 /* ==========================================================================================================
- * Diffs: finding the patch in a model's answer. Pure functions.
+ * Diffs: the patch in a model's answer, made to fit, cut, and checked.
  * ========================================================================================================== */
 
 /**
  * Finds the diff in a model's answer.
  *
- * `mode` is "legacy": byte for byte what the reference implementation's `extract_diff` returns, faults included. The
- * result is empty when nothing was found. Free `out` with swebench_buf_free().
+ * `mode` is "robust", or "legacy": byte for byte what the reference implementation's `extract_diff` returns, faults included.
+ * The result is empty when nothing was found; swebench_diff() says why. A robust result ends in exactly one newline. Free
+ * `out` with swebench_buf_free().
  */
 int32_t swebench_extract_diff(swebench_str response,
                               swebench_str mode,
                               swebench_buf *out,
                               swebench_error **error);
+
+/**
+ * Makes the numbers of a patch's hunks fit their lines; `mode` as of swebench_extract_diff().
+ *
+ * With a repository swebench_diff() does more. Free `out` with swebench_buf_free().
+ */
+int32_t swebench_repair_patch(swebench_str patch,
+                              swebench_str mode,
+                              swebench_buf *out,
+                              swebench_error **error);
+
+/**
+ * Cuts the context of a patch's hunks to one line after each change; `mode` as of swebench_extract_diff().
+ *
+ * Free `out` with swebench_buf_free().
+ */
+int32_t swebench_minimal_patch(swebench_str patch,
+                               swebench_str mode,
+                               swebench_buf *out,
+                               swebench_error **error);
+
+/**
+ * Takes an answer, or a patch, through all steps that `config_json` asks for, a configuration of kind "diff".
+ *
+ * `out` is JSON: `patch`; why there is none in `empty` and `reason`; `truncated`, whether the answer was cut off in it;
+ * `files` with `path`, `source` (where in the answer: "tag", "fence", "text", "search_replace", "whole_file", "fenced_file"),
+ * `added` and `removed`; `refused` paths; the number of `superseded` drafts; the `changes` that repairing made or could not; and, when
+ * asked for, `check` with `applies`, `by` and `reason`. The repository is only read. Free `out` with swebench_buf_free().
+ */
+int32_t swebench_diff(swebench_str answer,
+                      swebench_str config_json,
+                      swebench_buf *out,
+                      swebench_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

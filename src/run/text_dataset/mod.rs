@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::load::open;
+use super::split::open_split;
 use super::text_tokenizer::TextTokenizer;
 use crate::cancel::CancelToken;
 use crate::dataset::{DatasetSpec, Instance, Split, existing_splits, require_column};
@@ -107,7 +107,7 @@ fn run_stages(
             already_done,
             skipped: 0,
         });
-        let rows = open(spec(config, split, &prompt_columns(config)), cancel)?;
+        let rows = open_split(spec(config, split, &prompt_columns(config)), cancel)?;
         let done = progress.finished_ids();
         let work = Work { maker: &maker, clones: &clones, workers: config.workers(), cancel };
         work.finish_all(&rows, &done, |instance_id, prompt| {
@@ -193,7 +193,7 @@ fn survey(
     cancel: &CancelToken,
 ) -> Result<(usize, usize)> {
     let (mut total, mut already_done) = (0, 0);
-    let columns = open(spec(config, split, &[]), cancel)?.for_each(|instance| {
+    let columns = open_split(spec(config, split, &[]), cancel)?.for_each(|instance| {
         total += 1;
         already_done += usize::from(progress.is_finished(&instance.instance_id));
         cancel.check()

@@ -13,8 +13,8 @@ use super::spec;
 use crate::cancel::CancelToken;
 use crate::dataset::{Cell, Column, ColumnKind, DatasetWriter, Instance};
 use crate::error::Result;
-use crate::run::load::open;
 use crate::run::permutation::permutation;
+use crate::run::split::open_split;
 
 /// The columns besides `instance_id` and `text`.
 const COLUMNS: [&str; 11] = [
@@ -63,7 +63,7 @@ pub(super) fn write(
             true => None,
             false => Some(writer.split(VALIDATION, &columns)?),
         };
-        open(spec(config, split, &COLUMNS), cancel)?.for_each(|instance| {
+        open_split(spec(config, split, &COLUMNS), cancel)?.for_each(|instance| {
             cancel.check()?;
             let Some(text) = progress.text(&instance.instance_id)? else { return Ok(()) };
             let values: Vec<Option<Cow<'_, str>>> =
@@ -92,7 +92,7 @@ fn held_out(
     cancel: &CancelToken,
 ) -> Result<HashSet<String>> {
     let mut ids = Vec::new();
-    open(spec(config, split, &[]), cancel)?.for_each(|instance| {
+    open_split(spec(config, split, &[]), cancel)?.for_each(|instance| {
         if progress.is_finished(&instance.instance_id) {
             ids.push(instance.instance_id);
         }

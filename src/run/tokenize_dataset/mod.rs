@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::load::open;
+use super::split::open_split;
 use super::text_tokenizer::TextTokenizer;
 use crate::cancel::CancelToken;
 use crate::dataset::{self, Cell, Column, ColumnKind, DatasetSpec, DatasetWriter, Instance, require_column};
@@ -113,7 +113,7 @@ fn run_stages(
     let mut writer = DatasetWriter::create(&output, config.output_format)?;
     for split in &splits {
         let mut total = 0;
-        let found = open(spec(config, split, &[]), cancel)?.for_each(|_| {
+        let found = open_split(spec(config, split, &[]), cancel)?.for_each(|_| {
             total += 1;
             cancel.check()
         })?;
@@ -146,7 +146,7 @@ fn run_stages(
         };
         let mut batch = Vec::with_capacity(BATCH);
         let mut skipped = 0;
-        open(spec(config, split, &names), cancel)?.for_each(|instance| {
+        open_split(spec(config, split, &names), cancel)?.for_each(|instance| {
             if !is_usable(&instance) {
                 skipped += 1;
                 return Ok(());
