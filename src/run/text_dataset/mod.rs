@@ -250,12 +250,11 @@ impl Work<'_> {
     fn read(&self, rows: &Split, done: &HashSet<String>, workers: &SyncSender<Instance>) -> Result<()> {
         rows.for_each(|instance| {
             self.cancel.check()?;
-            let is_wanted = !done.contains(&instance.instance_id);
-            match is_wanted.then(|| workers.send(instance)) {
-                // Nobody wants more rows; why, is known elsewhere.
-                Some(Err(_)) => Err(Error::new(ErrorKind::Cancelled, "nobody wants more rows")),
-                _ => Ok(()),
+            if done.contains(&instance.instance_id) {
+                return Ok(());
             }
+            // Why nobody wants more rows is known elsewhere.
+            workers.send(instance).map_err(|_| Error::new(ErrorKind::Cancelled, "nobody wants more rows"))
         })
         .map(drop)
     }
