@@ -163,10 +163,13 @@ fn hunk_header(line: &str) -> Option<(OldRange, (usize, usize))> {
 mod tests {
     use super::*;
 
+    /// Path, whether it is new, and the starts and lengths of its hunks.
+    type Expected<'a> = (&'a str, bool, &'a [(usize, usize)]);
+
     #[test]
     fn files_are_named_as_they_are_before_the_patch() {
         #[track_caller]
-        fn check(patch: &str, expected: &[(&str, bool, &[(usize, usize)])]) {
+        fn check(patch: &str, expected: &[Expected<'_>]) {
             let found = edited_files(patch);
             let found: Vec<_> = found
                 .iter()
