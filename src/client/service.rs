@@ -73,6 +73,15 @@ impl Client {
         self.endpoint.provider
     }
 
+    /// What is spoken to, for files that have to find it again: provider, interface and server.
+    pub fn service(&self) -> String {
+        let interface = match self.endpoint.protocol {
+            Protocol::Responses => " responses",
+            _ => "",
+        };
+        format!("{}{interface} at {}", self.endpoint.provider, self.endpoint.server())
+    }
+
     /// Asks for the request's answers. Dropping the future cancels it.
     ///
     /// The first answer's text goes to `on_text` as it comes. Once some has gone there, a stream that breaks is not tried

@@ -14,7 +14,7 @@ use crate::demo::{data, gold_patches, lines};
 use crate::server::{Answer, Server};
 
 /// What the reference's extraction gives, with the line end after the tag.
-const PATCH: &str = "\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n";
+pub const PATCH: &str = "\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n";
 
 /// Prices of the models that the tests ask for, so that costs are round: a cent for a thousand tokens either way.
 const PRICES: &str = r#"{"priced": {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5, "max_input_tokens": 100000}}"#;
@@ -50,7 +50,7 @@ fn error(status: u16, headers: &'static str, message: &str) -> Answer {
 }
 
 /// The flags of a run over the demo dataset, in the reference's spelling.
-fn run_api(server: &Server, model: &str, more: &[&str]) -> Vec<String> {
+pub fn run_api(server: &Server, model: &str, more: &[&str]) -> Vec<String> {
     let dataset = data("swe-bench-lite-mit");
     let flags = [
         "run-api",
@@ -68,7 +68,7 @@ fn run_api(server: &Server, model: &str, more: &[&str]) -> Vec<String> {
     flags.iter().chain(more).map(|flag| (*flag).to_owned()).collect()
 }
 
-fn command(cli: &Cli, args: Vec<String>) -> std::process::Command {
+pub fn command(cli: &Cli, args: Vec<String>) -> std::process::Command {
     fs::write(cli.dir().join("prices.json"), PRICES).unwrap();
     let mut command = cli.command(args);
     command.env("TEST_API_KEY", "sk-test-0123456789").env("NO_PROXY", "127.0.0.1");
@@ -76,18 +76,18 @@ fn command(cli: &Cli, args: Vec<String>) -> std::process::Command {
 }
 
 /// Exit code and standard error.
-fn run(cli: &Cli, args: Vec<String>) -> (Option<i32>, String) {
+pub fn run(cli: &Cli, args: Vec<String>) -> (Option<i32>, String) {
     let output = command(cli, args).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!stderr.contains("sk-test"), "the key is printed: {stderr}");
     (output.status.code(), stderr)
 }
 
-fn predictions(cli: &Cli, model: &str) -> PathBuf {
+pub fn predictions(cli: &Cli, model: &str) -> PathBuf {
     cli.dir().join(format!("out/{model}__swe-bench-lite-mit__test.jsonl"))
 }
 
-fn ids(file: &Path) -> BTreeSet<String> {
+pub fn ids(file: &Path) -> BTreeSet<String> {
     let lines = lines(file);
     let ids: BTreeSet<String> =
         lines.iter().map(|line| line["instance_id"].as_str().unwrap().to_owned()).collect();
@@ -95,11 +95,11 @@ fn ids(file: &Path) -> BTreeSet<String> {
     ids
 }
 
-fn all_ids() -> BTreeSet<String> {
+pub fn all_ids() -> BTreeSet<String> {
     gold_patches().into_keys().collect()
 }
 
-fn spent(file: &Path) -> f64 {
+pub fn spent(file: &Path) -> f64 {
     lines(file).iter().map(|line| line["cost"].as_f64().unwrap()).sum()
 }
 

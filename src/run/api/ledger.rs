@@ -25,6 +25,16 @@ pub(super) struct Ledger {
     file: Mutex<File>,
 }
 
+/// A ledger and what it says.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) ledger: Ledger,
+    /// What was spent, requests of killed runs at their worst.
+    pub(super) spent: Money,
+    /// What may be billed for each instance that a batch holds.
+    pub(super) held: HashMap<String, Money>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     instance_id: String,
@@ -36,11 +46,12 @@ struct Entry {
 
 impl Ledger {
     /// Opens the ledger of this predictions file, which the caller holds the lock of, and adds up what was spent: by the
-    /// ledger, and by the records of instances that it does not know.
+    /// ledger, and by the records of instances that it does not know. What may be billed for instances that `is_held` by
+    /// batches is told apart.
     ///
     /// # Errors
     /// `Io` when either file cannot be read or the ledger not be written.
-    pub(super) fn open(predictions: &Path) -> Result<(Self, Money)> {
+    pub(super) fn open(predictions: &Path, is_held: impl Fn(&str) -> bool) -> Result<Opened> {
         let mut name = OsString::from(predictions);
         name.push(".costs");
         let path = PathBuf::from(name);
@@ -61,11 +72,17 @@ impl Ledger {
         if is_torn {
             file.write_all(b"\n").map_err(error)?;
         }
-        let mut spent: Money = accounts.values().map(|account| account.settled + account.open).sum();
+        let mut spent: Money = accounts.values().map(|account| account.settled).sum();
+        let mut held = HashMap::new();
         let ledger = Self { path: path.clone(), file: Mutex::new(file) };
         for (instance_id, account) in accounts.iter().filter(|(_, account)| account.open > Money::ZERO) {
+            if is_held(instance_id) {
+                held.insert(instance_id.clone(), account.open);
+                continue;
+            }
             // From here on it is a cost like any other, which what the instance costs next does not replace.
             ledger.settle(instance_id, account.open)?;
+            spent += account.open;
         }
         let records = File::open(predictions).map_err(|error| Error::io("read", predictions, error))?;
         for_each_entry(&records, predictions, |entry, _| {
@@ -75,7 +92,7 @@ impl Ledger {
                 spent += cost;
             }
         })?;
-        Ok((ledger, spent))
+        Ok(Opened { ledger, spent, held })
     }
 
     /// A request is about to be sent that costs at most this.
@@ -136,12 +153,13 @@ mod tests {
     fn what_was_in_flight_counts_at_its_worst_and_records_without_entries_count() {
         let dir = tempfile::tempdir().unwrap();
         let predictions = dir.path().join("p.jsonl");
+        let open = || Ledger::open(&predictions, |_| false).unwrap();
         std::fs::write(
             &predictions,
             "{\"instance_id\":\"old\",\"cost\":0.5}\n{\"instance_id\":\"a\",\"cost\":0.03}\n{\"instance_id\":\"free\",\"cost\":null}\n",
         )
         .unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
+        let Opened { ledger, spent, .. } = open();
         assert_eq!(spent, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
         ledger.settle("a", cents(3)).unwrap();
@@ -149,14 +167,32 @@ mod tests {
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
+        let Opened { ledger, spent, .. } = open();
         assert_eq!(spent, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
+        let Opened { ledger, spent, .. } = open();
         assert_eq!(spent, cents(50 + 3 + 5 + 14 + 1));
         ledger.reserve("c", cents(2)).unwrap();
-        assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
+        assert_eq!(open().spent, cents(75));
+    }
+
+    #[test]
+    fn what_a_batch_holds_stays_open_until_it_is_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let predictions = dir.path().join("p.jsonl");
+        std::fs::write(&predictions, "").unwrap();
+        let open = || Ledger::open(&predictions, |instance_id| instance_id == "held").unwrap();
+        let Opened { ledger, .. } = open();
+        ledger.reserve("held", cents(5)).unwrap();
+        ledger.reserve("other", cents(7)).unwrap();
+        for _ in 0..2 {
+            let Opened { spent, held, .. } = open();
+            assert_eq!((spent, held), (cents(7), HashMap::from([("held".to_owned(), cents(5))])));
+        }
+        ledger.settle("held", cents(1)).unwrap();
+        let Opened { spent, held, .. } = open();
+        assert_eq!((spent, held.len()), (cents(8), 0));
     }
 }

@@ -1,13 +1,16 @@
 //! The run of a service's model over a dataset: prompts out, one prediction a line in, continued where it stopped.
 
+mod batch;
 mod config;
 mod event;
 mod ledger;
 mod model_args;
 mod plan;
+mod record;
 mod select;
 mod send;
 
+pub use batch::{BatchAction, BatchReport, BatchRow};
 pub use config::RunApiConfig;
 pub use event::{RunEvent, RunSummary};
 
@@ -17,15 +20,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::names::api_file_name;
-use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
+use super::predictions::PredictionsFile;
 use crate::cancel::CancelToken;
-use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
+use crate::client::{Attempt, Budget, Client, Limiter, Money, Response};
 use crate::dataset::{self, Dataset, DatasetSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
-use crate::patch::legacy::extract_diff;
 use ledger::Ledger;
 use plan::Planner;
+use record::Answers;
 use select::{Filter, Prompt, Selection, select};
 use send::{Bill, End, Outcome, Pool, Shared, pace_observer};
 
@@ -51,7 +54,11 @@ pub fn run(
 ) -> Result<RunSummary> {
     let start = Instant::now();
     let mut summary = RunSummary::default();
-    match run_stages(config, cancel, on_event, &mut summary) {
+    let outcome = match config.batch {
+        None => run_stages(config, cancel, on_event, &mut summary),
+        Some(action) => batch::run(config, action, cancel, on_event, &mut summary),
+    };
+    match outcome {
         Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
             summary.interrupted = true;
         }
@@ -82,8 +89,9 @@ fn run_stages(
     if let Some(message) = file.set_aside_warning() {
         on_event(RunEvent::Warning { message });
     }
-    let ledger = planner.has_price().then(|| Ledger::open(file.path())).transpose()?;
-    let (ledger, spent) = ledger.map_or((None, Money::ZERO), |(ledger, spent)| (Some(ledger), spent));
+    batch::require_none(file.path())?;
+    let ledger = planner.has_price().then(|| Ledger::open(file.path(), |_| false)).transpose()?;
+    let (ledger, spent) = ledger.map_or((None, Money::ZERO), |opened| (Some(opened.ledger), opened.spent));
     let filter = Filter { instance_id: config.filter()?, shard };
     let Selection { pending, total, already_done, skipped } =
         select(dataset.instances, &filter, |instance_id| {
@@ -202,37 +210,16 @@ impl Work<'_> {
 
     fn finish(&mut self, instance_id: String, text: String, response: Response, bill: Bill) -> Result<()> {
         let Response { choices, attempts, .. } = response;
-        let mut samples: Vec<Sample> = choices
-            .into_iter()
-            .map(|choice| Sample {
-                model_patch: extract_diff(&choice.text).to_owned(),
-                finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
-                full_output: choice.text,
-            })
-            .collect();
-        let first = if samples.len() > 1 { samples[0].clone() } else { samples.pop().unwrap_or_default() };
         let (usage, cost) = (bill.usage, bill.cost);
-        let (openai_text, anthropic_text) =
-            if self.shared.planner.speaks_openai() { (Some(text), None) } else { (None, Some(text)) };
-        self.file.append(&Prediction {
-            instance_id: instance_id.clone(),
-            model_name_or_path: self.config.model_name_or_path.clone(),
-            full_output: Some(first.full_output),
-            model_patch: first.model_patch,
-            text: openai_text,
-            text_inputs: anthropic_text,
-            samples,
-            finish_reason: first.finish_reason.clone(),
-            usage: Some(token_usage(&usage)),
-            cost: Some(cost),
-            latency_ms: Some(latency_ms(&attempts)),
-            error: None,
-        })?;
+        let latency_ms = Some(latency_ms(&attempts));
+        let answers = Answers { instance_id: instance_id.clone(), text, choices, usage, cost, latency_ms };
+        let record = self.shared.planner.record(answers);
+        self.file.append(&record)?;
         self.settle(&instance_id, bill)?;
         self.summary.finished += 1;
         (self.on_event)(RunEvent::InstanceFinished {
             instance_id,
-            finish_reason: first.finish_reason,
+            finish_reason: record.finish_reason,
             completion_tokens: usage.output_tokens,
             cost,
             error: None,
@@ -244,12 +231,9 @@ impl Work<'_> {
         let reason = error.to_line();
         log::warn!("{instance_id}: {reason}");
         let cost = bill.as_ref().and_then(|bill| bill.cost);
-        let model = self.config.model_name_or_path.clone();
-        self.file.append(&Prediction {
-            usage: bill.as_ref().map(|bill| token_usage(&bill.usage)),
-            cost: bill.as_ref().map(|bill| bill.cost),
-            ..Prediction::failed(instance_id.clone(), model, reason.clone())
-        })?;
+        let billed = bill.as_ref().map(|bill| (&bill.usage, bill.cost));
+        let planner = &self.shared.planner;
+        self.file.append(&planner.failure_record(instance_id.clone(), reason.clone(), billed))?;
         if let Some(bill) = bill {
             self.settle(&instance_id, bill)?;
         }
@@ -289,15 +273,6 @@ impl Work<'_> {
             running: self.pool.running(),
             spent: self.summary.spent,
         });
-    }
-}
-
-fn token_usage(usage: &Usage) -> TokenUsage {
-    let count = |tokens: u64| usize::try_from(tokens).unwrap_or(usize::MAX);
-    TokenUsage {
-        prompt_tokens: count(usage.input_tokens),
-        cached_tokens: count(usage.cached_tokens),
-        completion_tokens: count(usage.output_tokens),
     }
 }
 

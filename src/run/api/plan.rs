@@ -26,6 +26,7 @@ pub(super) struct Planner {
     max_tokens: Option<u32>,
     n: u32,
     prompt_cache: bool,
+    service: Service,
     extra: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -94,8 +95,14 @@ impl Planner {
             max_tokens,
             n: config.n.get(),
             prompt_cache: config.prompt_cache,
+            service: config.service(),
             extra: args.extra,
         })
+    }
+
+    /// The model as the service names it.
+    pub(super) fn model(&self) -> &str {
+        &self.model
     }
 
     /// Whether costs are known.
@@ -108,15 +115,18 @@ impl Planner {
         matches!(self.provider, Provider::Openai | Provider::Azure)
     }
 
+    /// A dataset's `text` as it is sent.
+    pub(super) fn sent_text(&self, text: &str) -> String {
+        let end = if self.speaks_openai() { "\n\n" } else { "" };
+        format!("{text}{end}")
+    }
+
     /// The request for a prompt.
     ///
     /// # Errors
     /// `InvalidData` for an empty prompt, `InvalidArgument` for one that does not fit into the model's context.
     pub(super) fn plan(&self, text: &str) -> Result<Plan> {
-        let mut text = text.to_owned();
-        if self.speaks_openai() {
-            text.push_str("\n\n");
-        }
+        let text = self.sent_text(text);
         let (system, user) = split_messages(&text)?;
         let request = Request {
             model: self.model.clone(),
@@ -137,7 +147,7 @@ impl Planner {
         let worst_case = self.price.as_ref().map(|price| {
             let longest =
                 self.max_tokens.map(u64::from).or(price.max_output_tokens).unwrap_or(ROOM_FOR_ANSWER);
-            price.worst_case(count.at_most, longest, Service::Direct).times(n)
+            price.worst_case(count.at_most, longest, self.service).times(n)
         });
         let tokens = count.tokens.saturating_add(room.saturating_mul(n));
         Ok(Plan { request, text, tokens, worst_case })
@@ -145,7 +155,7 @@ impl Planner {
 
     /// What a request has cost, with tries that may have been billed without an account at their worst.
     pub(super) fn cost(&self, usage: &Usage, unmetered: u32, worst_case: Option<Money>) -> Option<Money> {
-        let known = self.price.as_ref()?.cost(usage, Service::Direct);
+        let known = self.price.as_ref()?.cost(usage, self.service);
         Some(known + worst_case?.times(u64::from(unmetered)))
     }
 }

@@ -1,0 +1,1 @@
+//! What each provider's URLs, headers and options put into a request.
