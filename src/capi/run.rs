@@ -38,7 +38,8 @@ pub unsafe extern "C" fn swebench_run_llama_start(
 /// `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
 /// Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
 /// INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
-/// job with that error. Free `out` with swebench_job_free().
+/// job with that error. With `batch`, which asks through the provider's batches, one step a run, the result has `batch`:
+/// `{submitted, waiting, reserved, batches, file}`. Free `out` with swebench_job_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_run_api_start(
     config_json: Str,

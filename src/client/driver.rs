@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often a thread that waits for a server looks whether its work was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// The longest wait for the thread's end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Runs a client's futures; any number of threads may wait at once.
 pub struct Driver(Option<Runtime>);
 
@@ -52,9 +55,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The last user may be a job's thread whose owner waits for it: connections need no farewell.
+        // The library may be unloaded next, so that its thread is waited for, unless the system's resolver holds it up.
         if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(FAREWELL);
         }
     }
 }

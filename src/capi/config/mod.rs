@@ -1,10 +1,12 @@
 //! Configurations: their JSON Schemas, and what a configuration means once defaults are filled in.
 
+mod client;
 mod generate;
 mod model;
 mod run;
 mod strict;
 
+pub(super) use client::CompletionConfig;
 pub(super) use generate::GenerateConfig;
 pub(super) use model::ModelConfig;
 pub(super) use strict::parse;
@@ -18,6 +20,7 @@ use super::boundary::{OK, Out, enter};
 use super::buf::Buf;
 use super::error::ErrorObject;
 use super::text::Str;
+use crate::client::ClientConfig;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
@@ -52,9 +55,11 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 5] = [
+static KINDS: [Kind; 7] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
+    Kind::of::<ClientConfig>(),
+    Kind::of::<CompletionConfig>(),
     Kind::of::<RunLlamaConfig>(),
     Kind::of::<RunApiConfig>(),
     Kind::of::<BenchConfig>(),
@@ -68,8 +73,9 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 
 /// The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
 ///
-/// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
-/// "run-api" (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+/// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
+/// "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
+/// (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -124,7 +130,9 @@ mod tests {
     fn an_unknown_kind_lists_the_known_ones() {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
         assert!(
-            error.to_string().contains("expected model, generate, run-llama, run-api, bench, got modle"),
+            error.to_string().contains(
+                "expected model, generate, client, completion, run-llama, run-api, bench, got modle"
+            ),
             "{error}"
         );
     }

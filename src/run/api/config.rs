@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::BatchAction;
 use super::model_args::ModelArgs;
 use crate::client::{
-    ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Prices, Provider, RetryPolicy,
-    Service,
+    ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Provider, RetryPolicy, Service,
 };
 use crate::error::{Error, Result};
 use crate::run::shard::{Shard, ShardMode};
@@ -201,11 +200,6 @@ impl RunApiConfig {
         self.filter.as_ref().map(compile).transpose()
     }
 
-    /// The prices to look in.
-    pub(super) fn prices(&self) -> Result<Prices> {
-        self.prices.as_deref().map_or_else(|| Ok(Prices::builtin()), Prices::with_file)
-    }
-
     /// Whose prices hold.
     pub(super) fn service(&self) -> Service {
         match self.batch {
@@ -230,6 +224,7 @@ impl RunApiConfig {
             },
             ca_file: self.ca_file.clone(),
             stream: self.stream,
+            prices: self.prices.clone(),
             retry: RetryPolicy {
                 max_attempts: self.max_attempts,
                 // What a repetition may cost has to fit below the cap first, which the run looks after.

@@ -78,7 +78,7 @@ fn run_stages(
     config.validate()?;
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
-    let planner = Planner::new(config, client.provider(), &config.prices()?)?;
+    let planner = Planner::new(config, client.provider(), client.prices())?;
     let dataset = load(config, cancel)?;
     dataset.require("text")?;
     cancel.check()?;

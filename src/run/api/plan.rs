@@ -47,15 +47,11 @@ impl Planner {
     ///
     /// # Errors
     /// `InvalidArgument` for wrong `model_args`, and when `max_cost` is set and the price or the longest answer of the model
-    /// is not known; as [`RunApiConfig::prices`].
+    /// is not known.
     pub(super) fn new(config: &RunApiConfig, provider: Provider, prices: &Prices) -> Result<Self> {
         let args = ModelArgs::parse(&config.model_args)?;
         let model = &config.model_name_or_path;
-        let seller = match provider {
-            Provider::AnthropicText => "anthropic",
-            provider => provider.name(),
-        };
-        let price = prices.find(seller, model).map(|found| found.price.clone());
+        let price = prices.of(provider, model).cloned();
         let default_max_tokens = match provider {
             Provider::Anthropic => Some(MESSAGES_MAX_TOKENS),
             Provider::AnthropicText => Some(COMPLETE_MAX_TOKENS),

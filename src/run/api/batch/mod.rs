@@ -82,7 +82,7 @@ pub(super) fn run(
         return Ok(());
     }
 
-    let planner = Planner::new(config, service.client.provider(), &config.prices()?)?;
+    let planner = Planner::new(config, service.client.provider(), service.client.prices())?;
     let dataset = load(config, cancel)?;
     dataset.require("text")?;
     cancel.check()?;
