@@ -186,6 +186,11 @@
 #define SWEBENCH_EVENT_FINISHED 8
 
 /**
+ * One instance of a dry run is counted and priced (JSON).
+ */
+#define SWEBENCH_EVENT_PLANNED 9
+
+/**
  * A service, ready for requests. Any number of threads may ask it at once: they share its connections.
  */
 typedef struct swebench_client swebench_client;
@@ -682,8 +687,12 @@ int32_t swebench_run_llama_start(swebench_str config_json,
  * `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
  * Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
  * INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
- * job with that error. With `batch`, which asks through the provider's batches, one step a run, the result has `batch`:
- * `{submitted, waiting, reserved, batches, file}`. Free `out` with swebench_job_free().
+ * job with that error.
+ *
+ * With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
+ * and FINISHED sums up tokens, dollars, and what does not fit into the model's context. With `batch`, which asks through
+ * the provider's batches, one step a run, the result has `batch`: `{submitted, waiting, reserved, batches, file}`. Free
+ * `out` with swebench_job_free().
  */
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,

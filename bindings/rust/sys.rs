@@ -39,6 +39,7 @@ pub const SWEBENCH_EVENT_INSTANCE: i32 = 5;
 pub const SWEBENCH_EVENT_ROW: i32 = 6;
 pub const SWEBENCH_EVENT_WARNING: i32 = 7;
 pub const SWEBENCH_EVENT_FINISHED: i32 = 8;
+pub const SWEBENCH_EVENT_PLANNED: i32 = 9;
 
 #[repr(C)]
 pub struct swebench_client {

@@ -7,8 +7,8 @@ use super::boundary::{OK, Out, enter};
 use super::config::{Config, parse};
 use super::error::ErrorObject;
 use super::event::{
-    Event, SWEBENCH_EVENT_INSTANCE, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_ROW, SWEBENCH_EVENT_STARTED,
-    SWEBENCH_EVENT_WARNING,
+    Event, SWEBENCH_EVENT_INSTANCE, SWEBENCH_EVENT_PLANNED, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_ROW,
+    SWEBENCH_EVENT_STARTED, SWEBENCH_EVENT_WARNING,
 };
 use super::job::{Job, Reporter};
 use super::text::Str;
@@ -38,8 +38,12 @@ pub unsafe extern "C" fn swebench_run_llama_start(
 /// `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
 /// Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
 /// INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
-/// job with that error. With `batch`, which asks through the provider's batches, one step a run, the result has `batch`:
-/// `{submitted, waiting, reserved, batches, file}`. Free `out` with swebench_job_free().
+/// job with that error.
+///
+/// With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
+/// and FINISHED sums up tokens, dollars, and what does not fit into the model's context. With `batch`, which asks through
+/// the provider's batches, one step a run, the result has `batch`: `{submitted, waiting, reserved, batches, file}`. Free
+/// `out` with swebench_job_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_run_api_start(
     config_json: Str,
@@ -104,11 +108,15 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
             api::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
             api::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
             api::RunEvent::Progress { .. } => SWEBENCH_EVENT_PROGRESS,
+            api::RunEvent::Planned { .. } => SWEBENCH_EVENT_PLANNED,
             api::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
         };
         report(reporter, kind, &event);
     };
-    to_json(&api::run(config, reporter.cancel, &mut on_event)?)
+    match config.dry_run {
+        true => to_json(&api::dry_run(config, reporter.cancel, &mut on_event)?),
+        false => to_json(&api::run(config, reporter.cancel, &mut on_event)?),
+    }
 }
 
 /// Queues an event. Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.

@@ -31,6 +31,8 @@ struct State {
     stopped: Option<Reason>,
     /// The way in which the last tries failed, and how many did so.
     streak: Option<(Manner, u32)>,
+    /// Whether the server has ever been there.
+    met: bool,
     gate: Gate,
 }
 
@@ -150,6 +152,16 @@ impl Permit<'_> {
         self.answered();
     }
 
+    /// Makes a connection that could not be made final when nobody has ever met the server: then it is the address that is
+    /// wrong, not the moment. A breaker that never waits never gives up either.
+    pub(super) fn judge_address(&self, fault: Fault) -> Fault {
+        let unsent = fault.kind == FailureKind::Network && !fault.unmetered;
+        if !unsent || self.breaker.failures == 0 || self.breaker.lock().met {
+            return fault;
+        }
+        Fault { kind: FailureKind::WrongAddress, transient: false, ..fault }
+    }
+
     /// The try failed.
     pub(super) fn failed(mut self, fault: &Fault) {
         let probe = std::mem::take(&mut self.probe);
@@ -172,6 +184,7 @@ impl Permit<'_> {
         }
         let manner = (fault.kind, fault.status);
         let mut state = self.breaker.lock();
+        state.met |= fault.unmetered || fault.status.is_some();
         let count = match state.streak {
             Some((last, count)) if last == manner => count.saturating_add(1),
             _ => 1,
@@ -193,6 +206,7 @@ impl Permit<'_> {
 
     fn answered(&self) {
         let mut state = self.breaker.lock();
+        state.met = true;
         state.streak = None;
         state.gate = Gate::Closed;
         drop(state);

@@ -12,7 +12,7 @@ pub enum FailureKind {
     Quota,
     /// The model does not exist there: every request for it will fail the same way.
     UnknownModel,
-    /// The address is not one of this protocol, or nobody who can be trusted: every request will fail the same way.
+    /// The address is not one of this protocol, nobody's, or nobody's who can be trusted: every request will fail the same way.
     WrongAddress,
     /// The prompt, or the prompt with room for the answer, is longer than the model's context.
     ContextOverflow,

@@ -32,7 +32,7 @@ mod prices;
 pub use batch::{BatchAnswer, BatchInput, BatchResult, BatchStatus, UploadedBatch};
 pub use budget::{Budget, Refusal, Reservation};
 pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
-pub use count::{Count, Counter, Method, Overflow};
+pub use count::{Count, Counter, Fit, Method, Overflow};
 pub use driver::Driver;
 pub use failure::{Failure, FailureKind};
 pub use limiter::{Concurrency, Limiter, LimiterConfig, Permit};

@@ -12,6 +12,9 @@ use super::config::seconds;
 use super::{Attempt, Failure, FailureKind, Usage};
 use crate::error::Error;
 
+/// Tries of one request without a connection after which a server that has never answered anybody is taken for absent.
+const UNREACHABLE_TRIES: u32 = 3;
+
 /// When a failed try is repeated: after connection errors, and answers 408, 409, 429 and 500 and above, unless the
 /// server says otherwise; not when credit is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -144,6 +147,7 @@ impl Tries {
                         error: None,
                         duration,
                         wait: Duration::ZERO,
+                        usage: success.usage,
                     });
                     self.add(success.usage, success.unmetered);
                     return Ok(success.answer);
@@ -151,6 +155,7 @@ impl Tries {
                 Ok(Err(fault)) => fault,
                 Err(_) => overtime(policy),
             };
+            let fault = if tries >= UNREACHABLE_TRIES { permit.judge_address(fault) } else { fault };
             permit.failed(&fault);
             self.add(fault.usage, fault.unmetered);
             let wait = policy.wait(tries, fault.wait, chance());
@@ -162,6 +167,7 @@ impl Tries {
                 error: Some(fault.error.to_line()),
                 duration,
                 wait: if again && in_time { wait } else { Duration::ZERO },
+                usage: fault.usage,
             });
             if !again || !in_time {
                 let error = match fault.wait {

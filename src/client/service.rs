@@ -1,5 +1,6 @@
 //! A connection to one service: requests in, answers or failures out.
 
+use std::borrow::Cow;
 use std::sync::Once;
 
 use reqwest::Response as HttpResponse;
@@ -92,7 +93,19 @@ impl Client {
     /// What an answer has cost; `None` where the price, or a part of the tokens, is not known.
     pub fn cost(&self, request: &Request, response: &Response) -> Option<Money> {
         let price = self.prices.of(self.provider(), &self.with_model(request).model)?;
-        (response.unmetered == 0).then(|| price.cost(&response.usage, Service::Direct))
+        // Each try by itself, because tiers go by one prompt.
+        let costs = response.attempts.iter().map(|attempt| price.cost(&attempt.usage, Service::Direct));
+        (response.unmetered == 0).then(|| costs.sum())
+    }
+
+    /// Whether a key goes with every request.
+    pub fn has_key(&self) -> bool {
+        self.endpoint.key_origin.is_some()
+    }
+
+    /// Whether the provider has a service that counts tokens.
+    pub fn counts_tokens(&self) -> bool {
+        self.endpoint.protocol == Protocol::Messages
     }
 
     /// Asks for the request's answers. Dropping the future cancels it.
@@ -145,7 +158,7 @@ impl Client {
     /// # Errors
     /// The failure, with every try.
     pub async fn count_tokens(&self, request: &Request) -> Result<Option<u64>, Failure> {
-        if self.endpoint.protocol != Protocol::Messages {
+        if !self.counts_tokens() {
             return Ok(None);
         }
         let request = self.with_model(request);
@@ -159,12 +172,12 @@ impl Client {
         }
     }
 
-    pub(super) fn with_model(&self, request: &Request) -> Request {
-        let mut request = request.clone();
-        if request.model.is_empty() {
-            request.model.clone_from(&self.model);
+    /// The request with the client's model if it names none; prompts are long, and not copied for nothing.
+    pub(super) fn with_model<'a>(&self, request: &'a Request) -> Cow<'a, Request> {
+        match request.model.as_str() {
+            "" => Cow::Owned(Request { model: self.model.clone(), ..request.clone() }),
+            _ => Cow::Borrowed(request),
         }
-        request
     }
 
     fn call(&self, request: &Request, form: Form) -> Result<Call, Failure> {
@@ -255,12 +268,16 @@ impl Completion<'_, '_> {
             if let Err(misread) = folded {
                 break self.fault(status, misread, partial.has_begun());
             }
-            if partial.is_done()
-                && let Some(answer) = partial.take_finished()
-            {
-                return Ok(answer);
+            if partial.is_done() {
+                match partial.take_finished() {
+                    Some(answer) => return Ok(answer),
+                    None => break self.transport.cut_off(status),
+                }
             }
         };
+        if broken.kind == FailureKind::Network {
+            self.transport.observe_cut(status);
+        }
         Err(Fault {
             usage: partial.answer.usage.unwrap_or_default(),
             transient: broken.transient && !emitted,

@@ -198,6 +198,13 @@ impl Transport {
         }
     }
 
+    /// Tells the observer that the server left an answer unfinished.
+    pub(super) fn observe_cut(&self, status: u16) {
+        if let Some(observer) = &self.observer {
+            observer(&Pace { status, cut_off: true, ..Pace::default() });
+        }
+    }
+
     /// The fault of a stream that ended before the answer did.
     pub(super) fn cut_off(&self, status: u16) -> Fault {
         let error = Error::new(

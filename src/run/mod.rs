@@ -6,3 +6,4 @@ pub mod llama;
 pub mod names;
 pub mod predictions;
 pub mod shard;
+mod spill;

@@ -247,6 +247,26 @@ fn the_cap_holds_for_what_batches_may_cost() {
 }
 
 #[test]
+fn a_dry_run_of_submit_has_the_prices_of_batches_and_leaves_out_what_is_in_some() {
+    let (cli, provider) = (Cli::new(), Provider::start(|_| None));
+    let dry = |flags: Vec<String>| {
+        let flags = [flags, vec!["--dry-run".into(), "--json".into()]].concat();
+        let output = command(&cli, flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str::<Value>(text.trim_end().lines().last().unwrap()).unwrap()
+    };
+    let plain = dry(run_api(&provider.server, "priced", &PRICED));
+    let batch = dry(step(&provider, "submit", &[]));
+    assert_eq!((&plain["sendable"], &batch["sendable"]), (&json!(11), &json!(11)));
+    let dollars = |result: &Value| result["cost_most"].as_f64().unwrap();
+    assert!((dollars(&plain) - 2.0 * dollars(&batch)).abs() < 1e-9, "{plain} {batch}");
+    let one = step(&provider, "submit", &["--filter", "marshmallow"]);
+    assert_eq!(run(&cli, one).0, Some(0));
+    assert_eq!(dry(step(&provider, "submit", &[]))["sendable"], 9);
+}
+
+#[test]
 fn shards_have_batches_of_their_own() {
     let (cli, provider) = (Cli::new(), Provider::start(|_| None));
     for shard in ["0", "1"] {

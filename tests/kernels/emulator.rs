@@ -245,6 +245,10 @@ impl Launcher for Emulation {
         }
     }
 
+    fn resident_blocks(&self, _: Kernel) -> usize {
+        2 * self.properties().multiprocessors as usize
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, Error> {
         let function: Symbol<'_, unsafe extern "C" fn(usize) -> *mut c_void> =
             self.symbol(b"kernels_host_allocate");

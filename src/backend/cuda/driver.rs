@@ -26,7 +26,15 @@ pub struct CudaDevice {
     context: sys::CUcontext,
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
-    functions: HashMap<Kernel, sys::CUfunction>,
+    functions: HashMap<Kernel, Function>,
+}
+
+/// A loaded kernel.
+#[derive(Debug, Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    /// Blocks that one multiprocessor holds; 0 where a block asks for more than there is.
+    blocks_per_multiprocessor: usize,
 }
 
 // SAFETY: the driver's handles may be used from any thread; each call makes the context current on its own.
@@ -131,21 +139,30 @@ impl CudaDevice {
         Ok(opened)
     }
 
-    fn find(&self, module: sys::CUmodule, kernel: Kernel) -> Result<sys::CUfunction> {
+    fn find(&self, module: sys::CUmodule, kernel: Kernel) -> Result<Function> {
         let name =
             CString::new(kernel.to_string()).map_err(|_| Error::internal("a kernel's name with a NUL"))?;
         // SAFETY: the module is loaded and stays so.
-        let function = unsafe { result::module::get_function(module, name) }
+        let handle = unsafe { result::module::get_function(module, name) }
             .map_err(|error| failed("cuModuleGetFunction", error).context(kernel.to_string()))?;
-        let shared = kernel.block().shared_bytes;
-        let most = self.info.properties.max_shared_bytes;
-        if shared > DEFAULT_SHARED_BYTES && shared <= most {
+        let BlockShape { threads, shared_bytes: shared } = kernel.block();
+        if shared > self.info.properties.max_shared_bytes {
+            return Ok(Function { handle, blocks_per_multiprocessor: 0 });
+        }
+        if shared > DEFAULT_SHARED_BYTES {
             use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
             // SAFETY: the function was found above.
-            unsafe { result::function::set_function_attribute(function, SHARED, shared as i32) }
+            unsafe { result::function::set_function_attribute(handle, SHARED, shared as i32) }
                 .map_err(|error| failed("cuFuncSetAttribute", error).context(kernel.to_string()))?;
         }
-        Ok(function)
+        // SAFETY: as above.
+        let blocks = unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(handle, threads as i32, shared as usize)
+        }
+        .map_err(|error| {
+            failed("cuOccupancyMaxActiveBlocksPerMultiprocessor", error).context(kernel.to_string())
+        })?;
+        Ok(Function { handle, blocks_per_multiprocessor: blocks.unsigned_abs() as usize })
     }
 
     /// Makes the context current on the calling thread.
@@ -181,6 +198,11 @@ impl Drop for CudaDevice {
 impl Launcher for CudaDevice {
     fn properties(&self) -> Properties {
         self.info.properties
+    }
+
+    fn resident_blocks(&self, kernel: Kernel) -> usize {
+        let of_one = self.functions.get(&kernel).map_or(0, |function| function.blocks_per_multiprocessor);
+        (of_one * self.info.properties.multiprocessors as usize).max(1)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -238,7 +260,7 @@ impl Launcher for CudaDevice {
                     max_shared_bytes,
                 ));
         }
-        let function = *self.functions.get(&kernel).ok_or_else(|| {
+        let function = self.functions.get(&kernel).ok_or_else(|| {
             Error::unsupported(format!("{kernel} was not compiled for compute capability {major}.{minor}"))
                 .with_hint("build with SWEBENCH_CUDA_ARCHS naming the chip")
         })?;
@@ -247,7 +269,7 @@ impl Launcher for CudaDevice {
         // SAFETY: the driver copies the parameters, which are the kernel's by contract, before the call returns.
         unsafe {
             result::launch_kernel(
-                function,
+                function.handle,
                 (grid[0], grid[1], grid[2]),
                 (block.threads, 1, 1),
                 block.shared_bytes,

@@ -81,6 +81,9 @@ pub trait Launcher: Send + Sync {
     /// What launches depend on.
     fn properties(&self) -> Properties;
 
+    /// Blocks of a kernel that run at one time, by their registers, threads and shared memory; at least one.
+    fn resident_blocks(&self, kernel: Kernel) -> usize;
+
     /// Memory for `bytes` bytes (at least one), 256-byte aligned, its contents undefined.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod args;
 mod batch;
 mod bench;
 mod completions;
+mod dry_run;
 mod exit;
 mod extract_diff;
 mod follow;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::batch::{self, BatchStep};
+use crate::dry_run;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
@@ -20,6 +21,9 @@ const EXAMPLES: &str = "\
 Examples:
   # OpenAI, with the key in OPENAI_API_KEY, for at most ten dollars
   swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path princeton-nlp/SWE-bench_oracle --max-cost 10
+
+  # What that would cost, without a key and for nothing
+  swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path princeton-nlp/SWE-bench_oracle --dry-run
 
   # A server of one's own that speaks OpenAI's protocol, without a key
   swebench-cli run-api --model-name-or-path my-model --base-url http://localhost:8000/v1 \\
@@ -88,6 +92,13 @@ pub(crate) struct RunApiArgs {
     #[arg(long, value_name = "FILE", help_heading = "Costs")]
     #[serde(skip_serializing_if = "Option::is_none")]
     prices: Option<PathBuf>,
+    /// Only count tokens and costs: nothing is asked for, spent or written.
+    #[arg(long, help_heading = "Costs")]
+    dry_run: bool,
+    /// Print the dry run as JSON Lines: an object for each instance, then one for all.
+    #[arg(long, requires = "dry_run", help_heading = "Costs")]
+    #[serde(skip)]
+    json: bool,
     /// openai, azure, anthropic or anthropic-text [default: what the model's name tells]
     #[arg(long, value_name = "NAME", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +162,9 @@ pub(crate) fn run(args: &RunApiArgs, talk: &Arc<Talk>) -> Result<Exit, Failure> 
     let config = serde_json::to_string(args)
         .map_err(|error| Failure::new(format!("the flags cannot be passed on: {error}")))?;
     let job = Job::run_api(&config).map_err(Failure::of_configuration)?;
+    if args.dry_run {
+        return dry_run::show(job, talk, args.json);
+    }
     if let Some(step) = args.batch {
         return batch::run(step, job, talk);
     }

@@ -13,6 +13,7 @@ use crate::client::{
     ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Provider, RetryPolicy, Service,
 };
 use crate::error::{Error, Result};
+use crate::run::names::api_file_name;
 use crate::run::shard::{Shard, ShardMode};
 
 /// Most requests in flight where the server decides how many there may be.
@@ -56,6 +57,8 @@ pub struct RunApiConfig {
     pub max_cost: Option<f64>,
     /// Prices in LiteLLM's format, looked up before the built-in ones.
     pub prices: Option<PathBuf>,
+    /// Whether prompts are only counted and priced: nothing is asked for, spent or written; false by default.
+    pub dry_run: bool,
 
     /// Whose protocol to speak: `openai`, `azure`, `anthropic` or `anthropic-text`; by default what the model's name tells.
     pub provider: Option<Provider>,
@@ -111,6 +114,7 @@ impl Default for RunApiConfig {
             shard: None,
             max_cost: None,
             prices: None,
+            dry_run: false,
             provider: None,
             base_url: None,
             api_version: None,
@@ -162,6 +166,10 @@ impl RunApiConfig {
             }
             _ => {}
         }
+        if self.dry_run && self.batch.is_some_and(|action| action != BatchAction::Submit) {
+            return Err(Error::invalid_argument("`dry_run` and this `batch` exclude each other")
+                .with_hint("only `submit` sends anything"));
+        }
         if self.batch == Some(BatchAction::Write) && self.max_cost.is_some() {
             return Err(Error::invalid_argument("`max_cost` and `batch` `write` exclude each other")
                 .with_hint("what requests in a file cost is up to the program that sends them"));
@@ -179,6 +187,16 @@ impl RunApiConfig {
     /// `InvalidArgument` for keys that contradict each other, and as [`Shard::from_environment`].
     pub fn resolve_shard(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Shard>> {
         Shard::choose(self.shard, self.shard_id, self.num_shards)?.resolve(lookup, self.num_shards)
+    }
+
+    /// Where the predictions go.
+    pub(super) fn output_file(&self, shard: Option<Shard>) -> PathBuf {
+        self.output_dir.join(api_file_name(
+            &self.model_name_or_path,
+            &self.dataset_name_or_path,
+            &self.split,
+            shard,
+        ))
     }
 
     /// The most to spend.
@@ -220,6 +238,7 @@ impl RunApiConfig {
                 _ if self.batch.is_some_and(BatchAction::has_file) => KeySource::None,
                 (Some(variable), _) => KeySource::Environment(variable.clone()),
                 (None, Some(path)) => KeySource::File(path.clone()),
+                (None, None) if self.dry_run => KeySource::Optional,
                 (None, None) => KeySource::Auto,
             },
             ca_file: self.ca_file.clone(),
@@ -282,6 +301,8 @@ mod tests {
         check(r#"{"shard_id": 1}"#, "`shard_id` needs `num_shards`");
         check(r#"{"key_env": "K", "key_file": "k"}"#, "exclude each other");
         check(r#"{"batch": "write"}"#, "`batch_file` is out of range");
+        check(r#"{"batch": "submit", "dry_run": true}"#, "valid");
+        check(r#"{"batch": "fetch", "dry_run": true}"#, "`dry_run` and this `batch` exclude each other");
         check(r#"{"batch": "fetch", "batch_file": "f"}"#, "`batch_file` needs `batch`");
         check(r#"{"batch": "write", "batch_file": "f", "max_cost": 1}"#, "exclude each other");
         assert!(serde_json::from_str::<RunApiConfig>(r#"{"n": 0}"#).is_err());

@@ -69,6 +69,8 @@ fn token_usage(usage: &Usage) -> TokenUsage {
     TokenUsage {
         prompt_tokens: count(usage.input_tokens),
         cached_tokens: count(usage.cached_tokens),
+        cache_write_tokens: count(usage.cache_write_tokens),
         completion_tokens: count(usage.output_tokens),
+        reasoning_tokens: count(usage.reasoning_tokens),
     }
 }

@@ -178,6 +178,7 @@ impl<S: EventStream> Work<'_, S> {
                 prompt_tokens: usage.prompt_tokens,
                 cached_tokens: usage.cached_tokens,
                 completion_tokens: usage.completion_tokens,
+                ..TokenUsage::default()
             }),
             latency_ms: Some(usage.prefill_ms + usage.decode_ms),
             ..Prediction::default()

@@ -76,7 +76,7 @@ fn run_stages(
     let model_dir = sources.model_dir(&config.model_name_or_path)?;
     let adapter_dir = config.peft_path.as_deref().map(|path| sources.model_dir(path)).transpose()?;
     let tokenizer = Arc::new(Tokenizer::open(&model_dir)?);
-    let dataset = sources.dataset()?;
+    let dataset = sources.dataset()?.load()?;
     let instances = wanted_instances(dataset, config.instance_ids.as_deref())?;
     cancel.check()?;
 

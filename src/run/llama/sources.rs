@@ -1,10 +1,10 @@
 //! Where a run's model, adapter and dataset come from: local paths, or else the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::config::RunLlamaConfig;
 use crate::cancel::CancelToken;
-use crate::dataset::{self, Dataset, DatasetSpec};
+use crate::dataset::{DatasetSpec, Split};
 use crate::error::Result;
 use crate::hub::{self, Hub};
 
@@ -26,19 +26,14 @@ impl<'a> Sources<'a> {
     }
 
     /// The split with its prompts.
-    pub(super) fn dataset(&self) -> Result<Dataset> {
+    pub(super) fn dataset(&self) -> Result<Split> {
         let spec = DatasetSpec {
             name_or_path: self.config.dataset_path.clone(),
             split: self.config.split.clone(),
             columns: vec!["text".into(), "input_ids".into()],
             cache_dir: self.config.cache_dir.clone(),
         };
-        // Local files need no hub, and so no place for its cache.
-        if Path::new(&spec.name_or_path).exists() {
-            dataset::load(&spec)
-        } else {
-            dataset::load_with(&spec, &self.hub()?)
-        }
+        Split::open(spec, || self.hub())
     }
 
     fn hub(&self) -> Result<Hub> {

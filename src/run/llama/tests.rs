@@ -174,6 +174,7 @@ fn a_prediction_has_the_output_the_patch_and_how_it_ended() {
             prompt_tokens: 5,
             cached_tokens: 2,
             completion_tokens: 3,
+            ..Default::default()
         }),
         latency_ms: Some(3.5),
         ..Prediction::default()

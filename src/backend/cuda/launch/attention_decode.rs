@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix};
 use super::super::check::Check;
-use super::super::geometry::{DECODE_BLOCKS_PER_MULTIPROCESSOR, DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
+use super::super::geometry::{DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
 use super::super::launcher::Launcher;
 use super::super::params::AttentionDecodeParams;
 use super::super::schedule::{MIN_SPLIT_LEN, decode_splits, max_decode_splits};
@@ -78,7 +78,7 @@ impl DecodeWorkspace {
 
 /// `out = softmax(q · kᵀ · scale) · v`, causal, over each sequence's context.
 ///
-/// A sequence is cut by its own length and the device, never by what else is in the batch.
+/// A sequence is cut by its own length, the model and the device, never by what else is in the batch.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
@@ -94,8 +94,10 @@ pub fn attention_decode(
     let query_rows = max_query_len * heads.num_heads / heads.num_kv_heads.max(1);
     let rows = DECODE_ROWS.into_iter().find(|&rows| query_rows <= rows as usize).unwrap_or(DECODE_ROWS[1]);
     let row_tiles = query_rows.div_ceil(rows as usize);
-    let kernel =
-        Kernel::AttentionDecode { dtype, head_dim: heads.head_dim as u32, rows, cache: cache.format() };
+    let max_shared_bytes = launcher.properties().max_shared_bytes;
+    let kernel_of =
+        |rows| Kernel::attention_decode(dtype, heads.head_dim as u32, rows, cache.format(), max_shared_bytes);
+    let kernel = kernel_of(rows);
     let check = Check(kernel);
     check_heads(check, &heads, &cache)?;
     let element = Element::Float(dtype);
@@ -115,8 +117,9 @@ pub fn attention_decode(
 
     let blocks = heads.num_kv_heads * row_tiles;
     check.count("key/value heads and tiles of query rows", blocks, MOST_GRID_Y)?;
-    let slots = launcher.properties().multiprocessors as usize * DECODE_BLOCKS_PER_MULTIPROCESSOR;
-    let max_splits = max_decode_splits(blocks, slots, DECODE_MOST_SPLITS);
+    // As if all sequences decoded one token: with the step's own tiles, a draft in the batch would move where its neighbours are cut.
+    let slots = launcher.resident_blocks(kernel_of(DECODE_ROWS[0]));
+    let max_splits = max_decode_splits(heads.num_kv_heads, slots, DECODE_MOST_SPLITS);
     let used_splits = lens.iter().map(|&(_, kv_len)| decode_splits(kv_len, max_splits)).max().unwrap_or(0);
     if used_splits == 0 {
         return Ok(());

@@ -65,7 +65,7 @@ impl PrefillKernel {
     }
 }
 
-/// The step's tiles of query rows, longest first, and the counter that hands them out on Hopper.
+/// The step's tiles of query rows, longest first, and the counter that hands them out on Hopper, which launches leave at zero.
 #[derive(Debug)]
 pub struct PrefillTiles {
     launcher: Arc<dyn Launcher>,
@@ -73,7 +73,8 @@ pub struct PrefillTiles {
     counter: Buffer,
     len: usize,
     query_rows: usize,
-    num_sequences: usize,
+    /// `(query_len, kv_len)` of the sequences that were cut.
+    lens: Vec<(usize, usize)>,
 }
 
 impl PrefillTiles {
@@ -88,7 +89,7 @@ impl PrefillTiles {
             counter: Buffer::zeroed(launcher, Element::I32, 1)?,
             len: 0,
             query_rows: 0,
-            num_sequences: 0,
+            lens: Vec::new(),
         })
     }
 
@@ -100,10 +101,27 @@ impl PrefillTiles {
         self.query_rows = query_rows.max(1);
         let tiles: Vec<AttentionTile> = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
         self.len = 0;
+        self.lens.clear();
         store(&self.launcher, &mut self.tiles, &tiles)?;
         self.len = tiles.len();
-        self.num_sequences = sequences.lens().len();
+        self.lens.extend_from_slice(sequences.lens());
         Ok(())
+    }
+
+    /// Checks that they are those of `sequences` for a kernel whose tiles have `query_rows` query rows: another batch's would read and write outside of it.
+    fn check(&self, check: Check, sequences: &DeviceSequences, query_rows: usize) -> Result<()> {
+        check.that(self.query_rows == query_rows, "tiles.query_rows", query_rows, self.query_rows)?;
+        let (cut, given) = (&self.lens, sequences.lens());
+        check.that(cut.len() == given.len(), "tiles' sequences", given.len(), cut.len())?;
+        let Some((index, (cut, given))) = cut.iter().zip(given).enumerate().find(|(_, (a, b))| a != b) else {
+            return Ok(());
+        };
+        check.that(
+            false,
+            &format!("tiles of sequence {index}"),
+            format_args!("{} query tokens of {}", given.0, given.1),
+            format_args!("{} of {}", cut.0, cut.1),
+        )
     }
 }
 
@@ -135,13 +153,7 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
     let which = if maps.is_some() { PrefillKernel::Hopper } else { PrefillKernel::Portable };
     let query_rows = which.query_rows(&heads);
     check.that(query_rows > 0, "heads of a group", "at most 128", heads.group_size())?;
-    check.that(tiles.query_rows == query_rows, "tiles.query_rows", query_rows, tiles.query_rows)?;
-    check.that(
-        tiles.num_sequences == sequences.lens().len(),
-        "tiles' sequences",
-        sequences.lens().len(),
-        tiles.num_sequences,
-    )?;
+    tiles.check(check, sequences, query_rows)?;
     check.that(
         softmax_scale.is_finite() && softmax_scale > 0.0,
         "softmax_scale",
@@ -171,8 +183,6 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         "tensor maps of this cache",
         format_args!("those of {:#x} and {:#x}", maps.addresses[0], maps.addresses[1]),
     )?;
-    tiles.counter.zero()?;
-    let properties = launcher.properties();
     let head_bytes = 2 * heads.head_dim * element.size();
     let longest = sequences.lens().iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
     let row_bytes = (q.row_stride * element.size()) as u64;
@@ -188,14 +198,20 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         values: maps.values,
         attention: params,
         tile_counter: tiles.counter.vector().address,
-        // Heads side by side share what L2 holds.
-        heads_per_section: (properties.l2_bytes / (longest * head_bytes).max(1)).clamp(1, heads.num_kv_heads)
-            as i32,
+        heads_per_section: (l2_share(launcher.properties()) / (longest * head_bytes).max(1))
+            .clamp(1, heads.num_kv_heads) as i32,
         reserved: 0,
     };
-    let blocks = (properties.multiprocessors as usize).min(heads.num_kv_heads * tiles.len);
+    let blocks = launcher.resident_blocks(kernel).min(heads.num_kv_heads * tiles.len);
     // SAFETY: as above; the maps are those of the cache and of the queries.
     unsafe { start(launcher, kernel, [blocks, 1, 1], &params) }
+}
+
+/// Bytes of L2 that keys and values of heads side by side may take: three fifths. Queries and results pass through it too, the next section begins before the
+/// last one's longest tiles end, and Hopper's L2 is two halves, each of which keeps copies of what its multiprocessors read from the other (FlashAttention-3
+/// takes 32 of 50 MB).
+fn l2_share(properties: Properties) -> usize {
+    properties.l2_bytes / 5 * 3
 }
 
 /// Head counts that the kernels and this cache allow.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix, Vector};
 use super::super::check::Check;
-use super::super::geometry::{
-    Kernel, SKINNY_BLOCKS_PER_MULTIPROCESSOR, SKINNY_MIN_DEPTH, SKINNY_OUT_FEATURES,
-};
+use super::super::geometry::{Kernel, SKINNY_MIN_DEPTH, SKINNY_OUT_FEATURES};
 use super::super::launcher::Launcher;
 use super::super::params::LinearSkinnyParams;
 use super::super::schedule::linear_splits;
@@ -64,7 +62,7 @@ impl SkinnyWorkspace {
     }
 }
 
-/// `out = input · weightᵀ + bias`; how it is split depends on the layer alone.
+/// `out = input · weightᵀ + bias`; how it is split depends on the layer and the device alone.
 ///
 /// # Errors
 /// `InvalidArgument` naming what does not fit, `OutOfMemory` for the workspace, and the launcher's.
@@ -86,8 +84,8 @@ pub fn linear_skinny(
         check.vector("bias", bias, element, out_features)?;
     }
     let tiles = out_features.div_ceil(SKINNY_OUT_FEATURES);
-    let resident = launcher.properties().multiprocessors as usize * SKINNY_BLOCKS_PER_MULTIPROCESSOR;
-    let num_splits = linear_splits(tiles, resident, in_features, SKINNY_MIN_DEPTH).min(MOST_GRID_Y);
+    let slots = launcher.resident_blocks(kernel);
+    let num_splits = linear_splits(tiles, slots, in_features, SKINNY_MIN_DEPTH).min(MOST_GRID_Y);
     workspace.reserve(if num_splits > 1 { num_splits * rows * out_features } else { 0 }, tiles)?;
     let params = LinearSkinnyParams {
         input: input.address,

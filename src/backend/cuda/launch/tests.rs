@@ -28,6 +28,10 @@ impl Launcher for Recorder {
         }
     }
 
+    fn resident_blocks(&self, _: Kernel) -> usize {
+        2 * 132
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         Ok(256 + self.next.fetch_add(bytes.next_multiple_of(256) as u64, Ordering::Relaxed))
     }

@@ -7,22 +7,25 @@ use super::{Lines, Run, report::BatchRow};
 use crate::client::BatchStatus;
 use crate::error::{Error, Result};
 use crate::run::api::RunEvent;
+use crate::run::api::prompts::Prompt;
+use crate::run::api::select::Row;
 
 impl Run<'_> {
-    /// `texts` are the prompts of all instances that batches hold.
-    pub(super) fn fetch(mut self, texts: &HashMap<String, String>) -> Result<()> {
+    /// `rows` are those of the whole dataset.
+    pub(super) fn fetch(mut self, mut rows: Vec<Row>) -> Result<()> {
+        rows.retain(|row| self.batches.holds(&row.instance_id));
+        let rows: HashMap<String, Row> = rows.into_iter().map(|row| (row.instance_id.clone(), row)).collect();
         let mut requests = self.batches.batches().iter().flat_map(|batch| &batch.requests);
-        if let Some(lost) = requests.find(|request| !texts.contains_key(&request.instance_id)) {
+        if let Some(lost) = requests.find(|request| !rows.contains_key(&request.instance_id)) {
             return Err(Error::not_found(format!(
                 "the dataset lacks `{}`, which is in a batch",
                 lost.instance_id.escape_debug()
             ))
             .with_path(&self.config.dataset_name_or_path));
         }
-        let total = self.batches.batches().iter().map(|batch| batch.requests.len()).sum();
-        self.summary.total = total;
+        self.summary.total = rows.len();
         let output_file = self.summary.output_file.clone();
-        (self.on_event)(RunEvent::Started { output_file, total, already_done: 0, skipped: 0 });
+        (self.on_event)(RunEvent::Started { output_file, total: rows.len(), already_done: 0, skipped: 0 });
         for batch in self.batches.batches().to_vec() {
             let Some(id) = batch.id() else {
                 self.leave(&batch, None);
@@ -31,7 +34,7 @@ impl Run<'_> {
             self.service.require_home(&batch)?;
             let status = self.service.ask(self.service.client.batch_status(id))?;
             if status.is_ended {
-                self.take_results(&batch, &status, texts)?;
+                self.take_results(&batch, &status, &rows)?;
             } else {
                 self.leave(&batch, Some(&status));
             }
@@ -49,7 +52,7 @@ impl Run<'_> {
         &mut self,
         batch: &Batch,
         status: &BatchStatus,
-        texts: &HashMap<String, String>,
+        rows: &HashMap<String, Row>,
     ) -> Result<()> {
         let results = self.service.ask(self.service.client.batch_results(status))?;
         let empty = || (0..batch.lines_each).map(|_| None).collect::<Lines>();
@@ -62,10 +65,12 @@ impl Run<'_> {
         }
         let reason = status.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
         let missing = format!("batch {} is {} without an answer{reason}", status.id, status.state);
-        for (request, lines) in batch.requests.iter().zip(answers) {
+        let rows = batch.requests.iter().filter_map(|request| rows.get(&request.instance_id).cloned());
+        let prompts = self.prompts(rows.collect())?;
+        for ((request, lines), prompt) in batch.requests.iter().zip(answers).zip(prompts) {
             self.service.cancel.check()?;
-            let text = texts.get(&request.instance_id).cloned().unwrap_or_default();
-            self.take(request.instance_id.clone(), text, lines, request.at_most, &missing)?;
+            let Prompt { instance_id, text } = prompt?;
+            self.take(instance_id, text, lines, request.at_most, &missing)?;
         }
         self.batches.remove(&batch.marker)
     }

@@ -12,25 +12,26 @@ mod state;
 mod submit;
 
 pub use report::{BatchReport, BatchRow};
-pub(super) use state::require_none;
+pub(super) use state::{BatchFile, require_none};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Ledger, Opened};
-use super::plan::Planner;
+use super::plan::{Plan, Planner};
+use super::prompts::{Prompts, survey};
 use super::record::Answers;
-use super::select::{Filter, Prompt, Selection, select};
-use super::{RunApiConfig, RunEvent, RunSummary, load};
+use super::select::{Filter, Row, Selection, join_messages, select};
+use super::send::plan;
+use super::{RunApiConfig, RunEvent, RunSummary, open_split};
 use crate::cancel::CancelToken;
-use crate::client::{Client, Driver, Failure, Money, Usage};
+use crate::client::{BatchAnswer, Client, Driver, Failure, Money, Request, Usage};
+use crate::dataset::Split;
 use crate::error::{Error, Result};
-use crate::run::names::api_file_name;
 use crate::run::predictions::{Prediction, PredictionsFile};
-use state::BatchFile;
 
 /// What to do with batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -74,8 +75,7 @@ pub(super) fn run(
     } else {
         client.require_batches()?
     }
-    let name = api_file_name(&config.model_name_or_path, &config.dataset_name_or_path, &config.split, shard);
-    summary.output_file = config.output_dir.join(name);
+    summary.output_file = config.output_file(shard);
     let service = Service { client, driver: Driver::start()?, cancel };
     if action == BatchAction::Status {
         summary.batch = Some(report::status(&service, &BatchFile::open(&summary.output_file)?)?);
@@ -83,22 +83,18 @@ pub(super) fn run(
     }
 
     let planner = Planner::new(config, service.client.provider(), service.client.prices())?;
-    let dataset = load(config, cancel)?;
-    dataset.require("text")?;
-    cancel.check()?;
-    let mut run = Run::open(config, service, planner, on_event, summary)?;
-    let filter = Filter { instance_id: config.filter()?, shard };
+    let split = open_split(config, cancel)?;
+    let rows = survey(&split, cancel)?;
+    let mut run = Run::open(config, split, service, planner, on_event, summary)?;
     if action == BatchAction::Fetch {
-        let texts = dataset.instances.into_iter().filter(|instance| run.batches.holds(&instance.instance_id));
-        let texts = texts.map(|instance| (instance.instance_id, instance.text.unwrap_or_default())).collect();
-        return run.fetch(&texts);
+        return run.fetch(rows);
     }
-    let Selection { mut pending, total, already_done, skipped } =
-        select(dataset.instances, &filter, |instance_id| {
-            !run.file.is_finished(instance_id) && (!config.redo_failed || run.file.has_failed(instance_id))
-        });
+    let filter = Filter { instance_id: config.filter()?, shard };
+    let Selection { mut pending, total, already_done, skipped } = select(rows, &filter, |instance_id| {
+        !run.file.is_finished(instance_id) && (!config.redo_failed || run.file.has_failed(instance_id))
+    });
     let unfinished = pending.len();
-    pending.retain(|prompt| !run.batches.holds(&prompt.instance_id));
+    pending.retain(|row| !run.batches.holds(&row.instance_id));
     run.report.waiting = unfinished - pending.len();
     (run.summary.total, run.summary.already_done, run.summary.skipped) = (total, already_done, skipped);
     let output_file = run.summary.output_file.clone();
@@ -127,6 +123,7 @@ impl Service<'_> {
 /// The predictions file, and what is in batches.
 struct Run<'a> {
     config: &'a RunApiConfig,
+    split: Split,
     service: Service<'a>,
     planner: Planner,
     file: PredictionsFile,
@@ -143,36 +140,51 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn open(
         config: &'a RunApiConfig,
+        split: Split,
         service: Service<'a>,
         planner: Planner,
         on_event: &'a mut dyn FnMut(RunEvent),
         summary: &'a mut RunSummary,
     ) -> Result<Self> {
         let file = PredictionsFile::open(&summary.output_file)?;
-        if let Some(message) = file.set_aside_warning() {
+        let warning = planner.warning().map(str::to_owned);
+        for message in [file.set_aside_warning(), warning].into_iter().flatten() {
             on_event(RunEvent::Warning { message });
         }
         let batches = BatchFile::open(file.path())?;
         if config.batch.is_some_and(BatchAction::has_file) {
             require_none(file.path())?;
         }
-        let opened = planner.has_price().then(|| Ledger::open(file.path(), |id| batches.holds(id)));
+        let opened = planner.price().is_some().then(|| Ledger::open(file.path(), |id| batches.holds(id)));
         let (ledger, spent, held) = match opened.transpose()? {
             Some(Opened { ledger, spent, held }) => (Some(ledger), spent, held),
             None => (None, Money::ZERO, HashMap::new()),
         };
         let report = BatchReport::default();
-        let mut run =
-            Self { config, service, planner, file, batches, ledger, held, spent, report, on_event, summary };
+        let mut run = Self {
+            config,
+            split,
+            service,
+            planner,
+            file,
+            batches,
+            ledger,
+            held,
+            spent,
+            report,
+            on_event,
+            summary,
+        };
         run.look_up()?;
         Ok(run)
     }
 
     /// What the run tells at its end.
     fn finish(self) -> Result<()> {
-        self.summary.spent = self.planner.has_price().then_some(self.spent);
+        let has_price = self.planner.price().is_some();
+        self.summary.spent = has_price.then_some(self.spent);
         self.summary.batch = Some(BatchReport {
-            reserved: self.planner.has_price().then(|| self.held.values().copied().sum()),
+            reserved: has_price.then(|| self.held.values().copied().sum()),
             ..self.report
         });
         Ok(())
@@ -224,16 +236,31 @@ impl<'a> Run<'a> {
         self.record(&record, &Usage::default(), None)
     }
 
+    /// The prompts of these rows, in their order.
+    fn prompts(&self, rows: Vec<Row>) -> Result<Prompts> {
+        Prompts::gather(&self.split, rows, &self.config.output_dir, self.service.cancel)
+    }
+
+    /// The request for a prompt, and what it takes.
+    ///
+    /// # Errors
+    /// `Cancelled`; anything else is the instance's own.
+    fn plan(&self, text: String) -> Result<(Request, Plan)> {
+        let request = self.planner.request(text)?;
+        let plan = plan(&self.service.client, &self.planner, &request);
+        let plan = self.service.driver.wait(self.service.cancel, plan)??;
+        Ok((request, plan))
+    }
+
     /// Drops the failure records of instances that are tried again.
-    fn discard_failures(&mut self, pending: &[Prompt]) -> Result<()> {
-        let ids: std::collections::HashSet<&str> =
-            pending.iter().map(|prompt| prompt.instance_id.as_str()).collect();
+    fn discard_failures(&mut self, pending: &[Row]) -> Result<()> {
+        let ids: HashSet<&str> = pending.iter().map(|row| row.instance_id.as_str()).collect();
         self.file.discard_failures(|instance_id| ids.contains(instance_id))
     }
 }
 
 /// What came back for an instance, by line.
-type Lines = Vec<Option<Result<crate::client::BatchAnswer, Failure>>>;
+type Lines = Vec<Option<Result<BatchAnswer, Failure>>>;
 
 impl Run<'_> {
     /// Records what came back for an instance: all of its answers, or why one is missing.
@@ -247,7 +274,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let mut choices = Vec::new();
         let mut usage = Usage::default();
-        let mut cost = self.planner.has_price().then_some(Money::ZERO);
+        let mut cost = self.planner.price().map(|_| Money::ZERO);
         let mut is_metered = true;
         let mut reason = None;
         for line in lines {
@@ -257,8 +284,7 @@ impl Run<'_> {
                     usage += counted;
                     is_metered &= answer.usage.is_some();
                     // Line by line, as a sum may fall into another tier.
-                    let price = self.planner.cost(&counted, 0, Some(Money::ZERO));
-                    cost = cost.zip(price).map(|(sum, price)| sum + price);
+                    cost = cost.zip(self.planner.cost_of(&counted)).map(|(sum, price)| sum + price);
                     choices.extend(answer.choices);
                 }
                 Some(Err(failure)) => reason = reason.or(Some(failure.error.to_line())),
@@ -272,7 +298,8 @@ impl Run<'_> {
         let record = match reason {
             Some(reason) => self.planner.failure_record(instance_id, reason, Some((&usage, cost))),
             None => {
-                let text = self.planner.sent_text(&text);
+                let request = self.planner.request(text)?;
+                let text = join_messages(&request.system, &request.user);
                 self.planner.record(Answers { instance_id, text, choices, usage, cost, latency_ms: None })
             }
         };

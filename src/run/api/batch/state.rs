@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// It is written before a batch is made and after, each time as a whole. The lock on the predictions file guards it.
 #[derive(Debug)]
-pub(super) struct BatchFile {
+pub(in crate::run::api) struct BatchFile {
     path: PathBuf,
     batches: Vec<Batch>,
     held: HashSet<String>,
@@ -106,7 +106,7 @@ impl BatchFile {
     ///
     /// # Errors
     /// `InvalidData` for a file that is none, `Io` when it cannot be read.
-    pub(super) fn open(predictions: &Path) -> Result<Self> {
+    pub(in crate::run::api) fn open(predictions: &Path) -> Result<Self> {
         let path = beside(predictions, ".batches");
         let batches: Vec<Batch> = match File::open(&path) {
             Ok(file) => serde_json::from_reader(BufReader::new(file)).map_err(|source| {
@@ -134,7 +134,7 @@ impl BatchFile {
     }
 
     /// Whether a batch has this instance.
-    pub(super) fn holds(&self, instance_id: &str) -> bool {
+    pub(in crate::run::api) fn holds(&self, instance_id: &str) -> bool {
         self.held.contains(instance_id)
     }
 
@@ -182,9 +182,11 @@ impl BatchFile {
                 _ => Ok(()),
             };
         }
-        write_atomically(&self.path, |writer| {
+        let mut file = AtomicFile::create(&self.path)?;
+        file.write(|writer| {
             serde_json::to_writer_pretty(writer, &self.batches).map_err(std::io::Error::from)
-        })
+        })?;
+        file.finish()
     }
 }
 
@@ -205,21 +207,45 @@ pub(in crate::run::api) fn require_none(predictions: &Path) -> Result<()> {
     }
 }
 
-/// Replaces a file in one step that a kill cannot divide.
-pub(super) fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<()> {
-    let aside = beside(path, ".new");
-    let written = || {
-        let file = File::create(&aside)?;
-        let mut writer = BufWriter::new(&file);
-        write(&mut writer)?;
-        writer.flush()?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    };
-    written().map_err(|error| Error::io("write", path, error))
+/// Replaces a file in one step that a kill cannot divide, by what was written until then.
+pub(super) struct AtomicFile {
+    path: PathBuf,
+    aside: PathBuf,
+    writer: BufWriter<File>,
+}
+
+impl AtomicFile {
+    /// Begins the file that will be at `path`, beside it.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let aside = beside(path, ".new");
+        let file = File::create(&aside).map_err(|error| Error::io("write", &aside, error))?;
+        Ok(Self { path: path.to_owned(), aside, writer: BufWriter::new(file) })
+    }
+
+    /// Adds to it.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub(super) fn write(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    ) -> Result<()> {
+        write(&mut self.writer).map_err(|error| Error::io("write", &self.aside, error))
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let finished = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
+        finished
+            .and_then(|()| fs::rename(&self.aside, &self.path))
+            .map_err(|error| Error::io("write", &self.path, error))
+    }
 }
 
 /// Seconds since 1970.

@@ -2,10 +2,10 @@
 
 use super::state::{Batch, Phase, Request, now};
 use super::{Run, report::BatchRow};
-use crate::client::BatchInput;
+use crate::client::{self, BatchInput, Money};
 use crate::error::{Error, Result};
-use crate::run::api::plan::Plan;
-use crate::run::api::select::Prompt;
+use crate::run::api::prompts::Prompt;
+use crate::run::api::select::Row;
 
 /// A batch while it is filled.
 struct Part {
@@ -14,30 +14,32 @@ struct Part {
 }
 
 impl Run<'_> {
-    pub(super) fn submit(mut self, pending: Vec<Prompt>) -> Result<()> {
+    pub(super) fn submit(mut self, pending: Vec<Row>) -> Result<()> {
         self.discard_failures(&pending)?;
+        let mut prompts = self.prompts(pending)?;
         let cap = self.config.cap()?;
         let mut committed = self.spent + self.held.values().copied().sum();
         let mut part = self.part();
-        let mut pending = pending.into_iter();
-        while let Some(Prompt { instance_id, text }) = pending.next() {
+        while let Some(prompt) = prompts.next() {
+            let Prompt { instance_id, text } = prompt?;
             self.service.cancel.check()?;
-            let plan = match self.planner.plan(&text) {
-                Ok(plan) => plan,
+            let (request, plan) = match self.plan(text) {
+                Ok(planned) => planned,
                 Err(error) => {
+                    self.service.cancel.check()?;
                     self.refuse(instance_id, &error)?;
                     continue;
                 }
             };
             let at_most = plan.worst_case.unwrap_or_default();
             if cap.is_some_and(|cap| committed + at_most > cap) {
-                self.summary.unaffordable = 1 + pending.len();
+                self.summary.unaffordable = 1 + prompts.len();
                 break;
             }
-            if !self.fill(&mut part, &instance_id, &plan)? {
+            if !self.fill(&mut part, &instance_id, &request, plan.worst_case)? {
                 let full = std::mem::replace(&mut part, self.part());
                 self.send(full)?;
-                if !self.fill(&mut part, &instance_id, &plan)? {
+                if !self.fill(&mut part, &instance_id, &request, plan.worst_case)? {
                     let error = Error::invalid_argument("the prompt is longer than what a batch takes");
                     self.refuse(instance_id, &error)?;
                     continue;
@@ -62,14 +64,19 @@ impl Run<'_> {
     }
 
     /// Adds an instance to a batch; `false` when it is full.
-    fn fill(&self, part: &mut Part, instance_id: &str, plan: &Plan) -> Result<bool> {
+    fn fill(
+        &self,
+        part: &mut Part,
+        instance_id: &str,
+        request: &client::Request,
+        at_most: Option<Money>,
+    ) -> Result<bool> {
         let number = part.batch.requests.len();
         let custom_id = |line| part.batch.custom_id(number, line);
-        let lines = self.service.client.batch_lines(&plan.request, custom_id);
+        let lines = self.service.client.batch_lines(request, custom_id);
         let is_in = part.input.push(&lines.map_err(|failure| failure.error)?);
         if is_in {
-            let request = Request { instance_id: instance_id.to_owned(), at_most: plan.worst_case };
-            part.batch.requests.push(request);
+            part.batch.requests.push(Request { instance_id: instance_id.to_owned(), at_most });
         }
         Ok(is_in)
     }
