@@ -296,8 +296,8 @@ const char *swebench_version(void);
 /**
  * What this library can do on this machine, as a JSON object.
  *
- * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
- * the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+ * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices, and the
+ * first one's name or the reason why models do not run on it), `cuda_kernels` (what they were compiled for, empty for a
  * library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
  * Free `out` with swebench_buf_free().
  */
@@ -386,7 +386,9 @@ int32_t swebench_log_set(int32_t level,
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
  * "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
- * (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+ * (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
+ * (swebench_run_tokenize_dataset_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench"
+ * (swebench_bench_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -697,6 +699,40 @@ int32_t swebench_run_llama_start(swebench_str config_json,
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,
                                swebench_error **error);
+
+/**
+ * Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
+ *
+ * `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
+ * nowhere, or without retrieved ones, and FINISHED with `average_recall`, `all_recall` and `any_recall`, from 0 to 1, null
+ * where no instance has gold files. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_eval_retrieval_start(swebench_str config_json,
+                                          swebench_job **out,
+                                          swebench_error **error);
+
+/**
+ * Starts making a dataset of prompts from instances and the repositories that they are of.
+ *
+ * `config_json` is a configuration of kind "create-text-dataset". Events: STARTED for each split, INSTANCE when a prompt is in the
+ * progress file, WARNING, and FINISHED with counts, `output_dir` and `interrupted`. The same configuration continues a
+ * cancelled run, and tries failed instances again. Two processes on one dataset: SWEBENCH_ERROR_BUSY. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_text_dataset_start(swebench_str config_json,
+                                        swebench_job **out,
+                                        swebench_error **error);
+
+/**
+ * Starts adding token ids and labels to a dataset of prompts.
+ *
+ * `config_json` is a configuration of kind "tokenize-dataset". Events: STARTED for each split, INSTANCE for each of its
+ * instances, and FINISHED with counts, `output_dir` and `interrupted`; a cancelled run writes nothing. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_tokenize_dataset_start(swebench_str config_json,
+                                            swebench_job **out,
+                                            swebench_error **error);
 
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".

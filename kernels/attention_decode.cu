@@ -33,7 +33,7 @@ template <typename Stored, int HeadDim, int Rows, bool Deep> struct DecodeShape 
     static constexpr uint32_t kTileBytes = kTokens * kRowBytes;
     static constexpr uint32_t kStageBytes = kTeams * 2 * kTileBytes;
     // A block fits the 99 KB that sm_86, sm_89 and sm_120 give it. Little's law asks for 30 KB under way on an H200 (4.8 TB/s, 800 ns): with 16 rows three
-    // blocks of a multiprocessor bring 64 to 150 KB at a time; 64 rows over 16-bit keys of 128 and 256 have the registers for one block, which a third
+    // blocks of a multiprocessor bring 96 to 150 KB at a time; 64 rows over 16-bit keys of 128 and 256 have the registers for one block, which a third
     // stage brings from 32 to 64 KB where the chip has room for it.
     static constexpr int kFitting = (Deep ? 98304 : 81920) / kStageBytes, kStages = kFitting < 4 ? kFitting : 4;
     static_assert(kStages >= 2, "a tile arrives while another is computed with");

@@ -72,7 +72,7 @@ struct AttentionPrefillSm90Params {
     TensorMap values;   // the same; the KV tile is 64 tokens at head_dim 256, else 128
     AttentionPrefillParams attention;
     int32_t *tile_counter;      // zero before and after
-    int32_t heads_per_section;  // KV heads that run side by side: as many as L2 holds the keys and values of, at least 1
+    int32_t heads_per_section;  // KV heads that run side by side and share keys and values in L2, at least 1
     int32_t reserved;
 };
 

@@ -14,6 +14,8 @@ pub mod engine;
 
 pub mod dataset;
 pub mod patch;
+pub mod prompt;
+pub mod repo;
 
 pub mod run;
 

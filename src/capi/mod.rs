@@ -50,7 +50,10 @@ pub use log::{LogCallback, swebench_log_set};
 pub use model::{
     Model, swebench_model_free, swebench_model_info, swebench_model_load, swebench_model_tokenizer,
 };
-pub use run::{swebench_bench_start, swebench_run_api_start, swebench_run_llama_start};
+pub use run::{
+    swebench_bench_start, swebench_run_api_start, swebench_run_eval_retrieval_start,
+    swebench_run_llama_start, swebench_run_text_dataset_start, swebench_run_tokenize_dataset_start,
+};
 pub use text::{Str, swebench_cstr};
 pub use tokenizer::{
     Tokenizer, Tokens, swebench_tokenizer_count, swebench_tokenizer_decode, swebench_tokenizer_encode,

@@ -12,9 +12,6 @@ use super::config::seconds;
 use super::{Attempt, Failure, FailureKind, Usage};
 use crate::error::Error;
 
-/// Tries of one request without a connection after which a server that has never answered anybody is taken for absent.
-const UNREACHABLE_TRIES: u32 = 3;
-
 /// When a failed try is repeated: after connection errors, and answers 408, 409, 429 and 500 and above, unless the
 /// server says otherwise; not when credit is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,7 +152,7 @@ impl Tries {
                 Ok(Err(fault)) => fault,
                 Err(_) => overtime(policy),
             };
-            let fault = if tries >= UNREACHABLE_TRIES { permit.judge_address(fault) } else { fault };
+            let fault = permit.judge(fault, tries);
             permit.failed(&fault);
             self.add(fault.usage, fault.unmetered);
             let wait = policy.wait(tries, fault.wait, chance());

@@ -14,7 +14,7 @@ use super::config::{Timeouts, seconds};
 use super::endpoint::Endpoint;
 use super::rate_limit::Pace;
 use super::redact::Redactor;
-use super::refusal::Refusal;
+use super::refusal::{PROXY_WANTS_A_PASSWORD, Refusal};
 use super::retry::Fault;
 use super::{FailureKind, Provider, Usage};
 use crate::error::{Error, ErrorKind, Result, ServerReply};
@@ -166,7 +166,12 @@ impl Transport {
         let code = code.map(|code| self.redactor.scrub(code));
         let reply = ServerReply { status, code, retry_after: None };
         let mut error = Error::new(kind.error_kind(), self.redactor.scrub(&message)).with_reply(reply);
-        if let Some(hint) = self.hint(kind, refusal) {
+        if status == PROXY_WANTS_A_PASSWORD {
+            error = error.with_hint(
+                "the proxy wants to know who asks: HTTPS_PROXY or HTTP_PROXY=http://USER:PASSWORD@HOST:PORT, or name the \
+                 server in NO_PROXY",
+            );
+        } else if let Some(hint) = self.hint(kind, refusal) {
             error = error.with_hint(hint);
         }
         Fault {

@@ -2,8 +2,14 @@
 
 pub mod api;
 pub mod bench;
+pub mod eval_retrieval;
 pub mod llama;
 pub mod names;
+mod permutation;
 pub mod predictions;
 pub mod shard;
 mod spill;
+mod split;
+pub mod text_dataset;
+mod text_tokenizer;
+pub mod tokenize_dataset;

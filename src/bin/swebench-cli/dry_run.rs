@@ -159,7 +159,12 @@ fn count(value: &Value, key: &str) -> u64 {
 
 /// `$12.34`, with more places below ten cents.
 fn dollars(dollars: f64) -> String {
-    if dollars == 0.0 || dollars >= 0.1 { format!("${dollars:.2}") } else { format!("${dollars:.6}") }
+    let places = match dollars {
+        0.0 | 0.1.. => 2,
+        0.001..0.1 => 4,
+        _ => 6,
+    };
+    format!("${dollars:.places$}")
 }
 
 /// `1,234,567`.
@@ -203,7 +208,7 @@ mod tests {
         for part in [
             "1,031: 0 done before, 1,001 to send, 30 not",
             "5,000, 1,000 estimated from their characters, 1 counted with o200k",
-            "$0.012500 without any answer, unknown with the longest",
+            "$0.0125 without any answer, unknown with the longest",
             "a__b-19  too long\n  and 10 more, which --json lists\n\nMay be refused:\n  c  perhaps\n",
         ] {
             assert!(table.contains(part), "no {part:?} in\n{table}");

@@ -95,7 +95,6 @@ impl<'a> Progress<'a> {
         self.set_style(BAR_WITH_TIME);
         self.talk.bar().set_position(self.done);
         let id = event["instance_id"].as_str().unwrap_or_default();
-        let tokens = event["completion_tokens"].as_u64().unwrap_or(0);
         let place = format!("[{}/{}] {id}", self.done, self.total);
         match event["error"].as_str() {
             Some(error) => {
@@ -104,8 +103,11 @@ impl<'a> Progress<'a> {
             }
             None if self.talk.shows_bar() => {}
             None => {
-                let reason = event["finish_reason"].as_str().unwrap_or("stop");
-                self.talk.news(&format!("{place}: {tokens} tokens, {reason}"), event);
+                // Only models write tokens.
+                let written = event["completion_tokens"].as_u64().map_or_else(String::new, |tokens| {
+                    format!(": {tokens} tokens, {}", event["finish_reason"].as_str().unwrap_or("stop"))
+                });
+                self.talk.news(&format!("{place}{written}"), event);
             }
         }
     }

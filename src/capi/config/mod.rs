@@ -24,7 +24,10 @@ use crate::client::ClientConfig;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::text_dataset::TextDatasetConfig;
+use crate::run::tokenize_dataset::TokenizeDatasetConfig;
 
 /// A configuration or request that crosses the boundary as JSON.
 pub(super) trait Config: Serialize + DeserializeOwned + JsonSchema {
@@ -55,13 +58,16 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 7] = [
+static KINDS: [Kind; 10] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
     Kind::of::<ClientConfig>(),
     Kind::of::<CompletionConfig>(),
     Kind::of::<RunLlamaConfig>(),
     Kind::of::<RunApiConfig>(),
+    Kind::of::<TextDatasetConfig>(),
+    Kind::of::<TokenizeDatasetConfig>(),
+    Kind::of::<EvalRetrievalConfig>(),
     Kind::of::<BenchConfig>(),
 ];
 
@@ -75,7 +81,9 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 ///
 /// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
 /// "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
-/// (swebench_run_api_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+/// (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
+/// (swebench_run_tokenize_dataset_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench"
+/// (swebench_bench_start). Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -131,7 +139,8 @@ mod tests {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
         assert!(
             error.to_string().contains(
-                "expected model, generate, client, completion, run-llama, run-api, bench, got modle"
+                "expected model, generate, client, completion, run-llama, run-api, create-text-dataset, \
+                 tokenize-dataset, eval-retrieval, bench, got modle"
             ),
             "{error}"
         );

@@ -6,7 +6,10 @@ use crate::backend::Quantization;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::text_dataset::TextDatasetConfig;
+use crate::run::tokenize_dataset::TokenizeDatasetConfig;
 
 impl Config for RunLlamaConfig {
     const KIND: &'static str = "run-llama";
@@ -18,6 +21,30 @@ impl Config for RunLlamaConfig {
 
 impl Config for RunApiConfig {
     const KIND: &'static str = "run-api";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for TextDatasetConfig {
+    const KIND: &'static str = "create-text-dataset";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for TokenizeDatasetConfig {
+    const KIND: &'static str = "tokenize-dataset";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for EvalRetrievalConfig {
+    const KIND: &'static str = "eval-retrieval";
 
     fn check(&self) -> Result<()> {
         self.validate()

@@ -14,7 +14,7 @@ use super::plan::Planner;
 use super::prompts::{Prompt, for_each_pending, survey};
 use super::select::{Filter, Selection, select};
 use super::send::Pool;
-use super::{POLL, ledger, open_split};
+use super::{POLL, ledger, open_dataset};
 use crate::cancel::CancelToken;
 use crate::client::{Client, Count, Failure, Fit, Limiter, Method, Money};
 use crate::error::{Error, ErrorKind, Result};
@@ -113,7 +113,7 @@ fn count_all(
     if let Some(message) = planner.warning() {
         on_event(RunEvent::Warning { message: message.to_owned() });
     }
-    let split = open_split(config, cancel)?;
+    let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
     let output_file = config.output_file(shard);
     let recorded = match Recorded::read(&output_file) {

@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::predictions::PredictionsFile;
+use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response};
 use crate::dataset::{DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::hub::Hub;
 use ledger::Ledger;
 use plan::Planner;
 use prompts::{Prompts, survey};
@@ -81,7 +81,7 @@ fn run_stages(
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
     let planner = Planner::new(config, client.provider(), client.prices())?;
-    let split = open_split(config, cancel)?;
+    let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
 
     let output_file = config.output_file(shard);
@@ -126,14 +126,14 @@ fn run_stages(
 }
 
 /// The split with its prompts.
-fn open_split(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
+fn open_dataset(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
     let spec = DatasetSpec {
         name_or_path: config.dataset_name_or_path.clone(),
         split: config.split.clone(),
         columns: vec!["text".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    Split::open(spec, || Ok(Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone())))
+    open_split(spec, cancel)
 }
 
 struct Work<'a> {

@@ -26,7 +26,7 @@ use super::prompts::{Prompts, survey};
 use super::record::Answers;
 use super::select::{Filter, Row, Selection, join_messages, select};
 use super::send::plan;
-use super::{RunApiConfig, RunEvent, RunSummary, open_split};
+use super::{RunApiConfig, RunEvent, RunSummary, open_dataset};
 use crate::cancel::CancelToken;
 use crate::client::{BatchAnswer, Client, Driver, Failure, Money, Request, Usage};
 use crate::dataset::Split;
@@ -83,7 +83,7 @@ pub(super) fn run(
     }
 
     let planner = Planner::new(config, service.client.provider(), service.client.prices())?;
-    let split = open_split(config, cancel)?;
+    let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
     let mut run = Run::open(config, split, service, planner, on_event, summary)?;
     if action == BatchAction::Fetch {
