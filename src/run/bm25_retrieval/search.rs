@@ -47,10 +47,8 @@ impl Shelf {
             Some(known) => known.clone(),
             None => {
                 let found = searcher.open(&self.name);
-                if let Err(error) = &found {
-                    if error.kind() == ErrorKind::Cancelled {
-                        return found;
-                    }
+                if found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled) {
+                    return found;
                 }
                 opened.insert(found.map_err(|error| explain(&error))).clone()
             }
