@@ -285,8 +285,8 @@ const char *swebench_version(void);
 /**
  * What this library can do on this machine, as a JSON object.
  *
- * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
- * the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+ * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices, and the
+ * first one's name or the reason why models do not run on it), `cuda_kernels` (what they were compiled for, empty for a
  * library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
  * Free `out` with swebench_buf_free().
  */
@@ -661,20 +661,65 @@ int32_t swebench_bench_start(swebench_str config_json,
                              swebench_job **out,
                              swebench_error **error);
 
+/**
+ * Starts to validate, merge, convert or show predictions files; `config_json` is a configuration of kind "predictions".
+ *
+ * FINISHED has `totals` over all records, `problems` with their files and lines, `merged` when records were, `instances` (those
+ * that count as nothing, or to be shown) with why, and the `output` that was written. Files are replaced in one step. Free `out`
+ * with swebench_job_free().
+ */
+int32_t swebench_predictions_start(swebench_str config_json,
+                                   swebench_job **out,
+                                   swebench_error **error);
+
 /* ==========================================================================================================
- * Diffs: finding the patch in a model's answer. Pure functions.
+ * Diffs: the patch in a model's answer, made to fit, cut, and checked.
  * ========================================================================================================== */
 
 /**
  * Finds the diff in a model's answer.
  *
- * `mode` is "legacy": byte for byte what the reference implementation's `extract_diff` returns, faults included. The
- * result is empty when nothing was found. Free `out` with swebench_buf_free().
+ * `mode` is "robust", or "legacy": byte for byte what the reference implementation's `extract_diff` returns, faults included.
+ * The result is empty when nothing was found; swebench_diff() says why. A robust result ends in exactly one newline. Free
+ * `out` with swebench_buf_free().
  */
 int32_t swebench_extract_diff(swebench_str response,
                               swebench_str mode,
                               swebench_buf *out,
                               swebench_error **error);
+
+/**
+ * Makes the numbers of a patch's hunks fit their lines; `mode` as of swebench_extract_diff().
+ *
+ * With a repository swebench_diff() does more. Free `out` with swebench_buf_free().
+ */
+int32_t swebench_repair_patch(swebench_str patch,
+                              swebench_str mode,
+                              swebench_buf *out,
+                              swebench_error **error);
+
+/**
+ * Cuts the context of a patch's hunks to one line after each change; `mode` as of swebench_extract_diff().
+ *
+ * Free `out` with swebench_buf_free().
+ */
+int32_t swebench_minimal_patch(swebench_str patch,
+                               swebench_str mode,
+                               swebench_buf *out,
+                               swebench_error **error);
+
+/**
+ * Takes an answer, or a patch, through all steps that `config_json` asks for, a configuration of kind "diff".
+ *
+ * `out` is JSON: `patch`; why there is none in `empty` and `reason`; `truncated`, whether the answer was cut off in it;
+ * `files` with `path`, `source` (where in the answer: "tag", "fence", "text", "search_replace", "whole_file", "fenced_file"),
+ * `added` and `removed`; `refused` paths; the number of `superseded` drafts; the `changes` that repairing made or could not; and, when
+ * asked for, `check` with `applies`, `by` and `reason`. The repository is only read. Free `out` with swebench_buf_free().
+ */
+int32_t swebench_diff(swebench_str answer,
+                      swebench_str config_json,
+                      swebench_buf *out,
+                      swebench_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -19,7 +19,7 @@ namespace {
 constexpr int kTokens = 16;  // of a tile: the depth of one product, and no more than the smallest block, so that a tile is one run of memory
 constexpr int kMaxSplits = 128;  // of a sequence: the last block keeps their weights in shared memory
 
-template <typename Stored, int HeadDim, int Rows> struct DecodeShape {
+template <typename Stored, int HeadDim, int Rows, bool Deep> struct DecodeShape {
     static_assert(Rows == 16 || Rows == 64, "rows of a tile");
     // Not by `Rows`: the teams' number is part of the order of summation.
     static constexpr int kTeams = HeadDim <= 128 ? 4 : 2;
@@ -32,8 +32,11 @@ template <typename Stored, int HeadDim, int Rows> struct DecodeShape {
     static constexpr int kRowBytes = HeadDim * sizeof(Stored);
     static constexpr uint32_t kTileBytes = kTokens * kRowBytes;
     static constexpr uint32_t kStageBytes = kTeams * 2 * kTileBytes;
-    // Two blocks a multiprocessor then have 130 to 190 KB under way on Hopper; Little's law asks for 30 KB at 4.8 TB/s and 800 ns.
-    static constexpr int kStages = 98304 / kStageBytes < 2 ? 2 : 98304 / kStageBytes > 4 ? 4 : 98304 / kStageBytes;
+    // A block fits the 99 KB that sm_86, sm_89 and sm_120 give it. Little's law asks for 30 KB under way on an H200 (4.8 TB/s, 800 ns): with 16 rows three
+    // blocks of a multiprocessor bring 96 to 150 KB at a time; 64 rows over 16-bit keys of 128 and 256 have the registers for one block, which a third
+    // stage brings from 32 to 64 KB where the chip has room for it.
+    static constexpr int kFitting = (Deep ? 98304 : 81920) / kStageBytes, kStages = kFitting < 4 ? kFitting : 4;
+    static_assert(kStages >= 2, "a tile arrives while another is computed with");
     static constexpr uint32_t kQueryBytes = Rows * HeadDim * 2;
     // Rows of the merged output, f32; the 32 bytes spread a fragment's rows over the banks.
     static constexpr uint32_t kOutStride = HeadDim * 4 + 32;
@@ -41,6 +44,7 @@ template <typename Stored, int HeadDim, int Rows> struct DecodeShape {
     static_assert(kTeams * Rows * sizeof(F32x2) <= kQueryBytes, "the teams' sums take the queries' place");
     static_assert(Rows * kMaxSplits * sizeof(float) <= kKvBytes, "the splits' weights take the tiles' place");
     static constexpr uint32_t kSharedBytes = kQueryBytes + kKvBytes;
+    static_assert(Deep || kSharedBytes <= 101376, "more shared memory than the smallest chips give a block");
 };
 
 // The rows that a block computes, of one sequence and one KV head: row r is query r / group, head r % group of the group.
@@ -250,8 +254,8 @@ SIMT_DEVICE int decode_split_len(int kv_len, int min, int most) {
     return len;
 }
 
-template <typename T, typename Stored, int HeadDim, int Rows> SIMT_DEVICE void attention_decode(const AttentionDecodeParams &params) {
-    using Shape = DecodeShape<Stored, HeadDim, Rows>;
+template <typename T, typename Stored, int HeadDim, int Rows, bool Deep> SIMT_DEVICE void attention_decode(const AttentionDecodeParams &params) {
+    using Shape = DecodeShape<Stored, HeadDim, Rows, Deep>;
     constexpr int kStages = Shape::kStages, kTeams = Shape::kTeams, kRowTiles = Shape::kRowTiles;
 
     // ---- which rows, which tokens ----
@@ -386,14 +390,14 @@ template <typename T, typename Stored, int HeadDim, int Rows> SIMT_DEVICE void a
 
 }  // namespace
 
-#define ATTENTION_DECODE(name, T, Stored, HeadDim, Rows)                                                                                       \
-    SIMT_KERNEL(name, AttentionDecodeParams, (DecodeShape<Stored, HeadDim, Rows>::kThreads), 1, (DecodeShape<Stored, HeadDim, Rows>::kSharedBytes), \
-                attention_decode<T, Stored, HeadDim, Rows>)
-#define ATTENTION_DECODE_ROWS(type, T, HeadDim)                                                \
-    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows16, T, T, HeadDim, 16)          \
-    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows64, T, T, HeadDim, 64)          \
-    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows16_fp8, T, E4m3, HeadDim, 16)   \
-    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows64_fp8, T, E4m3, HeadDim, 64)
+#define ATTENTION_DECODE(name, T, Stored, HeadDim, Rows, Deep)                                                       \
+    SIMT_KERNEL(name, AttentionDecodeParams, (DecodeShape<Stored, HeadDim, Rows, Deep>::kThreads), 1,                \
+                (DecodeShape<Stored, HeadDim, Rows, Deep>::kSharedBytes), attention_decode<T, Stored, HeadDim, Rows, Deep>)
+#define ATTENTION_DECODE_ROWS(type, T, HeadDim)                                                     \
+    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows16, T, T, HeadDim, 16, false)        \
+    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows64, T, T, HeadDim, 64, false)        \
+    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows16_fp8, T, E4m3, HeadDim, 16, false) \
+    ATTENTION_DECODE(attention_decode_##type##_##HeadDim##_rows64_fp8, T, E4m3, HeadDim, 64, false)
 
 ATTENTION_DECODE_ROWS(bf16, Bf16, 64)
 ATTENTION_DECODE_ROWS(bf16, Bf16, 96)
@@ -403,3 +407,8 @@ ATTENTION_DECODE_ROWS(f16, Half, 64)
 ATTENTION_DECODE_ROWS(f16, Half, 96)
 ATTENTION_DECODE_ROWS(f16, Half, 128)
 ATTENTION_DECODE_ROWS(f16, Half, 256)
+
+ATTENTION_DECODE(attention_decode_bf16_128_rows64_deep, Bf16, Bf16, 128, 64, true)
+ATTENTION_DECODE(attention_decode_bf16_256_rows64_deep, Bf16, Bf16, 256, 64, true)
+ATTENTION_DECODE(attention_decode_f16_128_rows64_deep, Half, Half, 128, 64, true)
+ATTENTION_DECODE(attention_decode_f16_256_rows64_deep, Half, Half, 256, 64, true)

@@ -37,8 +37,9 @@ template <int HeadDim> struct Shape {
     // Beside 256 columns of output the products are long enough, and turns only cost.
     static constexpr bool kTakesTurns = HeadDim <= 128;
 
-    // A tile is a plane of lines for every 64 columns; columns past HeadDim arrive as zeros.
-    static constexpr int kPlanes = (HeadDim + kAtomColumns - 1) / kAtomColumns;
+    // A tile is a plane of lines for every 64 columns; columns past HeadDim arrive as zeros. The second product computes them too: as N of a transposed
+    // operand with the 128-byte swizzle only whole atoms of 64 columns are known to be right (CUTLASS allows no others).
+    static constexpr int kPlanes = (HeadDim + kAtomColumns - 1) / kAtomColumns, kOutColumns = kPlanes * kAtomColumns;
     static constexpr uint32_t kQueryPlane = kQueryRows * kLineBytes, kKvPlane = kKvRows * kLineBytes;
     static constexpr uint32_t kQueryBytes = kPlanes * kQueryPlane, kKvBytes = kPlanes * kKvPlane;
 
@@ -121,6 +122,13 @@ SIMT_DEVICE void load_kv_tile(const TensorMap &map, Ring<HeadDim> &ring, const K
     ring.advance();
 }
 
+// Draws from the counter, once for every item: the last draw leaves it at zero for the next launch.
+SIMT_DEVICE int next_item(const AttentionPrefillSm90Params &params) {
+    const int drawn = atomic_add(params.tile_counter, 1);
+    if (drawn + 1 == params.attention.num_tiles * params.attention.cache.num_kv_heads) global_store(params.tile_counter, 0);
+    return drawn;
+}
+
 template <int HeadDim> SIMT_DEVICE void produce(const AttentionPrefillSm90Params &params, Shared<HeadDim> shared) {
     using S = Shape<HeadDim>;
     const int group = params.attention.num_heads / params.attention.cache.num_kv_heads;
@@ -128,7 +136,7 @@ template <int HeadDim> SIMT_DEVICE void produce(const AttentionPrefillSm90Params
     int item = block_x();
     for (uint32_t parity = 1;; parity ^= 1) {
         const Work work = load_work<HeadDim>(params, item);
-        if (work.num_queries) item = grid_x() + atomic_add(params.tile_counter, 1);
+        if (work.num_queries) item = grid_x() + next_item(params);
         const KvHead kv = kv_head(params.attention.cache, params.attention.sequences, work.sequence, work.kv_head);
         if (work.num_queries) load_kv_tile(params.keys, shared.keys, kv, work, work.last_tile);
 
@@ -190,22 +198,14 @@ SIMT_DEVICE void score_keys(float (&scores)[Shape<HeadDim>::kKvRows / 2], uint32
 
 // out += weights · values, under way on return.
 template <typename T, int HeadDim>
-SIMT_DEVICE void add_values(float (&out)[HeadDim / 2], uint32_t (&weights)[Shape<HeadDim>::kKvRows / 16][4], uint32_t values) {
+SIMT_DEVICE void add_values(float (&out)[Shape<HeadDim>::kOutColumns / 2], uint32_t (&weights)[Shape<HeadDim>::kKvRows / 16][4], uint32_t values) {
     using S = Shape<HeadDim>;
     const uint64_t b = wgmma_descriptor(values, 8 * kLineBytes, S::kKvPlane);
     wgmma_hold(out);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < S::kKvRows / 16; ++k) {
-        const uint64_t rows = wgmma_advance(b, k * 16 * kLineBytes);
-        if constexpr (HeadDim % kAtomColumns == 0) {
-            wgmma_registers<T, HeadDim, true>(out, weights[k], rows, true);
-        } else {
-            static_assert(HeadDim == kAtomColumns + 32, "whole planes and half a plane");
-            wgmma_registers<T, 64, true>(reinterpret_cast<float(&)[32]>(out), weights[k], rows, true);
-            wgmma_registers<T, 32, true>(reinterpret_cast<float(&)[16]>(out[32]), weights[k], wgmma_advance(rows, S::kKvPlane), true);
-        }
-    }
+    for (int k = 0; k < S::kKvRows / 16; ++k)
+        wgmma_registers<T, S::kOutColumns, true>(out, weights[k], wgmma_advance(b, k * 16 * kLineBytes), true);
     wgmma_commit();
 }
 
@@ -284,7 +284,7 @@ template <typename T, int HeadDim> SIMT_DEVICE void consume(const AttentionPrefi
             visible.first[h] = attention.window ? visible.last[h] - attention.window + 1 : 0;
         }
 
-        float scores[kKvRows / 2], out[HeadDim / 2] = {};
+        float scores[kKvRows / 2], out[S::kOutColumns / 2] = {};
         float row_max[2] = {-infinity(), -infinity()}, row_sum[2] = {}, factors[2];
         uint32_t weights[kKvRows / 16][4];
         const auto softmax = [&] {

@@ -71,12 +71,12 @@ struct AttentionPrefillSm90Params {
     TensorMap keys;     // 4-D (head_dim, block_size, num_kv_heads, num_blocks), box (64, min(block_size, KV tile), 1, 1), 128-byte swizzle
     TensorMap values;   // the same; the KV tile is 64 tokens at head_dim 256, else 128
     AttentionPrefillParams attention;
-    int32_t *tile_counter;      // zeroed before the launch
-    int32_t heads_per_section;  // KV heads that run side by side: as many as L2 holds the keys and values of, at least 1
+    int32_t *tile_counter;      // zero before and after
+    int32_t heads_per_section;  // KV heads that run side by side and share keys and values in L2, at least 1
     int32_t reserved;
 };
 
-// attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8]: grid (splits of the sequence that has most, num_kv_heads · row tiles, num_sequences).
+// attention_decode_{bf16,f16}_{64,96,128,256}_rows{16,64}[_fp8|_deep]: grid (splits of the sequence that has most, num_kv_heads · row tiles, num_sequences).
 //
 // The query rows · group rows of a KV head are computed in tiles of 16 or 64. Splits are runs of as many tokens as the
 // sequence's own length asks for, whatever else is in the batch: min_split_len, raised by quarters until num_splits reach. They are combined in ascending order by the block that finishes last. What a window or the length leaves without work returns at once.

@@ -123,21 +123,12 @@ template <typename T, int N, bool TransposedB> struct Wgmma;
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(TransposedB)));                          \
         }                                                                                                                                  \
     };
-#define SIMT_OUT32 SIMT_D16(0)
-SIMT_WGMMA(Bf16, "bf16", 32, SIMT_L0, SIMT_OUT32, 16, 17, 18, 19, 20, 21, 22)
-SIMT_WGMMA(Half, "f16", 32, SIMT_L0, SIMT_OUT32, 16, 17, 18, 19, 20, 21, 22)
 #define SIMT_OUT64 SIMT_D32(0)
 SIMT_WGMMA(Bf16, "bf16", 64, SIMT_L0 ", " SIMT_L1, SIMT_OUT64, 32, 33, 34, 35, 36, 37, 38)
 SIMT_WGMMA(Half, "f16", 64, SIMT_L0 ", " SIMT_L1, SIMT_OUT64, 32, 33, 34, 35, 36, 37, 38)
-#define SIMT_OUT96 SIMT_D32(0), SIMT_D16(32)
-SIMT_WGMMA(Bf16, "bf16", 96, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2, SIMT_OUT96, 48, 49, 50, 51, 52, 53, 54)
-SIMT_WGMMA(Half, "f16", 96, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2, SIMT_OUT96, 48, 49, 50, 51, 52, 53, 54)
 #define SIMT_OUT128 SIMT_D64(0)
 SIMT_WGMMA(Bf16, "bf16", 128, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2 ", " SIMT_L3, SIMT_OUT128, 64, 65, 66, 67, 68, 69, 70)
 SIMT_WGMMA(Half, "f16", 128, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2 ", " SIMT_L3, SIMT_OUT128, 64, 65, 66, 67, 68, 69, 70)
-#define SIMT_OUT192 SIMT_D64(0), SIMT_D32(64)
-SIMT_WGMMA(Bf16, "bf16", 192, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2 ", " SIMT_L3 ", " SIMT_L4 ", " SIMT_L5, SIMT_OUT192, 96, 97, 98, 99, 100, 101, 102)
-SIMT_WGMMA(Half, "f16", 192, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2 ", " SIMT_L3 ", " SIMT_L4 ", " SIMT_L5, SIMT_OUT192, 96, 97, 98, 99, 100, 101, 102)
 #define SIMT_OUT256 SIMT_D64(0), SIMT_D64(64)
 SIMT_WGMMA(Bf16, "bf16", 256, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2 ", " SIMT_L3 ", " SIMT_L4 ", " SIMT_L5 ", " SIMT_L6 ", " SIMT_L7, SIMT_OUT256, 128, 129, 130, 131, 132, 133, 134)
 SIMT_WGMMA(Half, "f16", 256, SIMT_L0 ", " SIMT_L1 ", " SIMT_L2 ", " SIMT_L3 ", " SIMT_L4 ", " SIMT_L5 ", " SIMT_L6 ", " SIMT_L7, SIMT_OUT256, 128, 129, 130, 131, 132, 133, 134)

@@ -14,6 +14,7 @@ pub mod engine;
 
 pub mod dataset;
 pub mod patch;
+pub mod prompt;
 pub mod repo;
 pub mod retrieval;
 

@@ -39,6 +39,7 @@ pub const SWEBENCH_EVENT_INSTANCE: i32 = 5;
 pub const SWEBENCH_EVENT_ROW: i32 = 6;
 pub const SWEBENCH_EVENT_WARNING: i32 = 7;
 pub const SWEBENCH_EVENT_FINISHED: i32 = 8;
+pub const SWEBENCH_EVENT_PLANNED: i32 = 9;
 
 #[repr(C)]
 pub struct swebench_error {
@@ -255,6 +256,18 @@ unsafe extern "C" {
         error: *mut *mut swebench_error,
     ) -> i32;
 
+    pub fn swebench_run_text_dataset_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_run_tokenize_dataset_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
     pub fn swebench_run_eval_retrieval_start(
         config_json: swebench_str,
         out: *mut *mut swebench_job,
@@ -267,9 +280,36 @@ unsafe extern "C" {
         error: *mut *mut swebench_error,
     ) -> i32;
 
+    pub fn swebench_predictions_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
     pub fn swebench_extract_diff(
         response: swebench_str,
         mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_repair_patch(
+        patch: swebench_str,
+        mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_minimal_patch(
+        patch: swebench_str,
+        mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_diff(
+        answer: swebench_str,
+        config_json: swebench_str,
         out: *mut swebench_buf,
         error: *mut *mut swebench_error,
     ) -> i32;

@@ -95,7 +95,7 @@ void issue(Block &block, WarpgroupState &state) {
     auto **lanes = reinterpret_cast<ProductArguments **>(state.arguments);
     const ProductArguments &first = *lanes[0];
     if (!state.fenced) fail("wgmma without a wgmma.fence since the last wait");
-    if (first.transposed_b && first.n > 64 && first.n % 64) fail("wgmma: %d columns of a transposed b are not whole atoms of 64", first.n);
+    if (first.transposed_b && first.n % 64) fail("wgmma: %d columns of a transposed b are not whole atoms of 64", first.n);
     Product product{.n = first.n, .transposed_b = first.transposed_b, .accumulate = first.accumulate,
                     .a_in_registers = first.a_registers != nullptr, .a = first.a, .b = first.b, .decode = first.decode};
     for (int t = 0; t < 128; ++t) {

@@ -59,12 +59,12 @@ template <int Count> void wgmma_hold(uint32_t (&)[Count]) {}
 inline void computed_by_now(float) {}
 
 template <typename T, int N, bool TransposedB> void wgmma_shared(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
-    static_assert(N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
+    static_assert(N == 64 || N == 128 || N == 256, "simt_sm90.cuh has no such product");
     host::wgmma({d, nullptr, a, b, accumulate, TransposedB, N, host::decode<T>});
 }
 template <typename T, int N, bool TransposedB>
 void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
-    static_assert(N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
+    static_assert(N == 64 || N == 128 || N == 256, "simt_sm90.cuh has no such product");
     host::wgmma({d, a, 0, b, accumulate, TransposedB, N, host::decode<T>});
 }
 

@@ -21,6 +21,8 @@ pub const SWEBENCH_EVENT_ROW: i32 = 6;
 pub const SWEBENCH_EVENT_WARNING: i32 = 7;
 /// The last event: the job's result (JSON).
 pub const SWEBENCH_EVENT_FINISHED: i32 = 8;
+/// One instance of a dry run is counted and priced (JSON).
+pub const SWEBENCH_EVENT_PLANNED: i32 = 9;
 
 /// One report of a job.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,8 +7,8 @@ use super::boundary::{OK, Out, enter};
 use super::config::{Config, parse};
 use super::error::ErrorObject;
 use super::event::{
-    Event, SWEBENCH_EVENT_INSTANCE, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_ROW, SWEBENCH_EVENT_STARTED,
-    SWEBENCH_EVENT_WARNING,
+    Event, SWEBENCH_EVENT_INSTANCE, SWEBENCH_EVENT_PLANNED, SWEBENCH_EVENT_PROGRESS, SWEBENCH_EVENT_ROW,
+    SWEBENCH_EVENT_STARTED, SWEBENCH_EVENT_WARNING,
 };
 use super::job::{Job, Reporter};
 use super::text::Str;
@@ -18,6 +18,9 @@ use crate::run::bench::{self, BenchConfig};
 use crate::run::bm25_retrieval::{self, Bm25RetrievalConfig};
 use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
+use crate::run::review::{self, PredictionsConfig};
+use crate::run::text_dataset::{self, TextDatasetConfig};
+use crate::run::tokenize_dataset::{self, TokenizeDatasetConfig};
 
 /// Starts a run of a local model over a dataset: one line per instance in a predictions file that the harness reads.
 ///
@@ -40,7 +43,10 @@ pub unsafe extern "C" fn swebench_run_llama_start(
 /// `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
 /// Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
 /// INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
-/// job with that error. Free `out` with swebench_job_free().
+/// job with that error.
+///
+/// With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
+/// and FINISHED sums up tokens, dollars, and what does not fit into the model's context. Free `out` with swebench_job_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_run_api_start(
     config_json: Str,
@@ -82,6 +88,37 @@ pub unsafe extern "C" fn swebench_run_eval_retrieval_start(
     unsafe { start(config_json, out, error, run_eval_retrieval) }
 }
 
+/// Starts making a dataset of prompts from instances and the repositories that they are of.
+///
+/// `config_json` is a configuration of kind "create-text-dataset". Events: STARTED for each split, INSTANCE when a prompt is in the
+/// progress file, WARNING, and FINISHED with counts, `output_dir` and `interrupted`. The same configuration continues a
+/// cancelled run, and tries failed instances again. Two processes on one dataset: SWEBENCH_ERROR_BUSY. Free `out` with
+/// swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_text_dataset_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_text_dataset) }
+}
+
+/// Starts adding token ids and labels to a dataset of prompts.
+///
+/// `config_json` is a configuration of kind "tokenize-dataset". Events: STARTED for each split, INSTANCE for each of its
+/// instances, and FINISHED with counts, `output_dir` and `interrupted`; a cancelled run writes nothing. Free `out` with
+/// swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_tokenize_dataset_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_tokenize_dataset) }
+}
+
 /// Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
 ///
 /// Events: ROW for every test as it is measured, FINISHED with all rows, the backend, its memory, and the machine's memory and
@@ -94,6 +131,21 @@ pub unsafe extern "C" fn swebench_bench_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_bench) }
+}
+
+/// Starts to validate, merge, convert or show predictions files; `config_json` is a configuration of kind "predictions".
+///
+/// FINISHED has `totals` over all records, `problems` with their files and lines, `merged` when records were, `instances` (those
+/// that count as nothing, or to be shown) with why, and the `output` that was written. Files are replaced in one step. Free `out`
+/// with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_predictions_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, predictions) }
 }
 
 /// Starts `run` on a configuration as a job.
@@ -136,11 +188,15 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
             api::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
             api::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
             api::RunEvent::Progress { .. } => SWEBENCH_EVENT_PROGRESS,
+            api::RunEvent::Planned { .. } => SWEBENCH_EVENT_PLANNED,
             api::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
         };
         report(reporter, kind, &event);
     };
-    to_json(&api::run(config, reporter.cancel, &mut on_event)?)
+    match config.dry_run {
+        true => to_json(&api::dry_run(config, reporter.cancel, &mut on_event)?),
+        false => to_json(&api::run(config, reporter.cancel, &mut on_event)?),
+    }
 }
 
 fn run_bm25_retrieval(config: &Bm25RetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
@@ -160,12 +216,39 @@ fn run_eval_retrieval(config: &EvalRetrievalConfig, reporter: Reporter<'_>) -> R
     to_json(&eval_retrieval::run(config, reporter.cancel, &mut on_event)?)
 }
 
+fn run_text_dataset(config: &TextDatasetConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: text_dataset::RunEvent| {
+        let kind = match &event {
+            text_dataset::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            text_dataset::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            text_dataset::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&text_dataset::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_tokenize_dataset(config: &TokenizeDatasetConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: tokenize_dataset::RunEvent| {
+        let kind = match &event {
+            tokenize_dataset::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            tokenize_dataset::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&tokenize_dataset::run(config, reporter.cancel, &mut on_event)?)
+}
+
 /// Queues an event. Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.
 fn report(reporter: Reporter<'_>, kind: i32, event: &impl Serialize) {
     match to_json(event) {
         Ok(json) => reporter.report(Event::json(kind, &json)),
         Err(error) => log::warn!("an event of the run was lost: {error}"),
     }
+}
+
+fn predictions(config: &PredictionsConfig, reporter: Reporter<'_>) -> Result<Value> {
+    to_json(&review::run(config, reporter.cancel)?)
 }
 
 fn run_bench(config: &BenchConfig, reporter: Reporter<'_>) -> Result<Value> {

@@ -12,6 +12,11 @@ use super::config::{BreakerPolicy, seconds};
 use super::retry::{Fault, Stopped};
 use crate::error::Error;
 
+/// Tries of one request without a connection after which a server that has never been there is taken for absent.
+const UNREACHABLE_TRIES: u32 = 3;
+/// Requests that are refused before any succeeds, after which it is not the prompts that are wrong.
+const REFUSED_REQUESTS: u32 = 5;
+
 /// The state that all requests of a client share.
 ///
 /// A final failure, such as a wrong key, answers every request from then on. Many failures of the server in a row open
@@ -31,6 +36,12 @@ struct State {
     stopped: Option<Reason>,
     /// The way in which the last tries failed, and how many did so.
     streak: Option<(Manner, u32)>,
+    /// Whether the server was ever there.
+    met: bool,
+    /// Whether a request ever succeeded.
+    succeeded: bool,
+    /// Requests that were refused before one did.
+    refused: u32,
     gate: Gate,
 }
 
@@ -147,7 +158,36 @@ impl Permit<'_> {
     /// The server answered.
     pub(super) fn succeeded(mut self) {
         self.probe = false;
+        self.breaker.lock().succeeded = true;
         self.answered();
+    }
+
+    /// The fault as it looks beside those before it, after this many tries of the request: as long as nothing has ever
+    /// succeeded, the address or the configuration may be wrong, and not the moment or the prompt.
+    ///
+    /// A breaker that never waits never gives up either.
+    pub(super) fn judge(&self, fault: Fault, tries: u32) -> Fault {
+        let mut state = self.breaker.lock();
+        if state.succeeded || self.breaker.failures == 0 {
+            return fault;
+        }
+        let answered = fault.unmetered || fault.status.is_some();
+        state.met |= answered;
+        match fault.kind {
+            FailureKind::Network if !state.met && tries >= UNREACHABLE_TRIES => {
+                Fault { kind: FailureKind::WrongAddress, transient: false, ..fault }
+            }
+            FailureKind::Rejected | FailureKind::Protocol => {
+                state.refused += 1;
+                if state.refused < REFUSED_REQUESTS {
+                    return fault;
+                }
+                let all = format!("none of the first {} requests was accepted", state.refused);
+                let error = fault.error.context(all);
+                Fault { kind: FailureKind::Misconfigured, transient: false, error, ..fault }
+            }
+            _ => fault,
+        }
     }
 
     /// The try failed.

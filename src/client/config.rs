@@ -93,6 +93,8 @@ pub enum KeySource {
     /// The provider's environment variable.
     #[default]
     Auto,
+    /// The provider's environment variable when it is set, else none: for what works without a key.
+    Optional,
     /// Another environment variable.
     Environment(String),
     /// A file that holds nothing else.

@@ -23,9 +23,13 @@ const LONGEST_PIECE: usize = 256 << 10;
 const ASCII_CHARS_PER_TOKEN: f64 = 2.8;
 /// And this many tokens for each other character.
 const TOKENS_PER_OTHER_CHAR: f64 = 1.5;
+/// No prompt has more ASCII characters a token: SWE-bench's have at most 5.7.
+const MOST_ASCII_CHARS_PER_TOKEN: f64 = 8.0;
+/// Nor fewer tokens for another character.
+const LEAST_TOKENS_PER_OTHER_CHAR: f64 = 0.25;
 
 /// How a number of tokens came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// tiktoken's `cl100k_base`.
@@ -54,6 +58,8 @@ impl fmt::Display for Method {
 pub struct Count {
     /// The number, or the estimate of it.
     pub tokens: u64,
+    /// What it is at the least, for prompts that are refused unsent.
+    pub at_least: u64,
     /// What the number will not pass, for budgets.
     pub at_most: u64,
     /// How it came about.
@@ -63,7 +69,8 @@ pub struct Count {
 impl Count {
     /// The number that a provider's endpoint for counting gave.
     pub fn from_provider(tokens: u64) -> Self {
-        Self { tokens, at_most: tokens.saturating_add(OVERHEAD_MARGIN), method: Method::Provider }
+        let at_most = tokens.saturating_add(OVERHEAD_MARGIN);
+        Self { tokens, at_least: tokens, at_most, method: Method::Provider }
     }
 
     /// Whether the number is counted, not estimated.
@@ -72,14 +79,28 @@ impl Count {
     }
 
     /// Whether the prompt and an answer of `answer` tokens fit into a context of `limit`; one that is unknown takes all.
-    pub fn check_fits(&self, answer: u64, limit: Option<u64>) -> Result<(), Overflow> {
-        match limit {
-            Some(limit) if self.tokens.saturating_add(answer) > limit => {
-                Err(Overflow { prompt: *self, answer, limit })
-            }
-            _ => Ok(()),
+    pub fn fit(&self, answer: u64, limit: Option<u64>) -> Fit {
+        let Some(limit) = limit else { return Fit::Fits };
+        let overflow = Overflow { prompt: *self, answer, limit };
+        if self.at_least.saturating_add(answer) > limit {
+            Fit::Overflows(overflow)
+        } else if self.tokens.saturating_add(answer) > limit {
+            Fit::Doubtful(overflow)
+        } else {
+            Fit::Fits
         }
     }
+}
+
+/// Whether a prompt with room for its answer is within the model's context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It is, as far as is known.
+    Fits,
+    /// By the estimate it is not, which may be too high.
+    Doubtful(Overflow),
+    /// It is not.
+    Overflows(Overflow),
 }
 
 /// A prompt that, with room for its answer, is longer than the model's context.
@@ -95,10 +116,14 @@ pub struct Overflow {
 
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count { tokens, method, .. } = self.prompt;
+        let Count { tokens, at_least, method, .. } = self.prompt;
+        let tokens = match method {
+            Method::Estimate => format!("about {tokens} tokens, at least {at_least} (estimate)"),
+            method => format!("{tokens} tokens ({method})"),
+        };
         write!(
             f,
-            "the prompt has {tokens} tokens ({method}), which with {} for the answer exceed the context of {}",
+            "the prompt has {tokens}, which with {} for the answer exceed the context of {}",
             self.answer, self.limit
         )
     }
@@ -124,6 +149,22 @@ impl Counter {
         Self { method }
     }
 
+    /// The counter of a published encoding: `cl100k` or `o200k`.
+    pub fn of_encoding(name: &str) -> Option<Self> {
+        let methods = [("cl100k", Method::Cl100k), ("o200k", Method::O200k)];
+        methods.into_iter().find(|(encoding, _)| *encoding == name).map(|(_, method)| Self { method })
+    }
+
+    /// The token ids of a text, where the encoding is known; text that spells a special token is ordinary text.
+    pub fn ids(&self, text: &str) -> Option<Vec<u32>> {
+        let encoding = match self.method {
+            Method::Cl100k => cl100k_base_singleton(),
+            Method::O200k => o200k_base_singleton(),
+            Method::Provider | Method::Estimate => return None,
+        };
+        Some(pieces(text).flat_map(|piece| encoding.encode_ordinary(piece)).collect())
+    }
+
     /// How this counter counts.
     pub fn method(&self) -> Method {
         self.method
@@ -131,44 +172,48 @@ impl Counter {
 
     /// Tokens of a text alone; text that spells a special token, such as `<|endoftext|>`, is ordinary text.
     pub fn text(&self, text: &str) -> Count {
-        let (tokens, at_most) = match self.method {
-            Method::Cl100k => exact(encode(cl100k_base_singleton(), text)),
-            Method::O200k => exact(encode(o200k_base_singleton(), text)),
-            Method::Provider | Method::Estimate => (estimate(text), text.len() as u64),
+        let exact = match self.method {
+            Method::Cl100k => encode(cl100k_base_singleton(), text),
+            Method::O200k => encode(o200k_base_singleton(), text),
+            Method::Provider | Method::Estimate => return estimate(text),
         };
-        Count { tokens, at_most, method: self.method }
+        Count { tokens: exact, at_least: exact, at_most: exact, method: self.method }
     }
 
     /// Tokens of a request's prompt, with what the chat format adds.
     pub fn request(&self, request: &Request) -> Count {
         let mut count = Count {
             tokens: ANSWER_OVERHEAD,
+            at_least: 0,
             at_most: ANSWER_OVERHEAD + OVERHEAD_MARGIN,
             method: self.method,
         };
         for message in [&request.system, &request.user].into_iter().filter(|message| !message.is_empty()) {
             let message = self.text(message);
             count.tokens += message.tokens + MESSAGE_OVERHEAD;
+            count.at_least += message.at_least;
             count.at_most += message.at_most + MESSAGE_OVERHEAD;
+        }
+        if count.is_exact() {
+            count.at_least = count.tokens;
         }
         count
     }
 }
 
-fn exact(tokens: u64) -> (u64, u64) {
-    (tokens, tokens)
-}
-
 /// The number of tokens, in time that grows with the length of the text whatever it holds.
 fn encode(encoding: &CoreBPE, text: &str) -> u64 {
-    let mut tokens = 0;
+    pieces(text).map(|piece| encoding.count_ordinary(piece) as u64).sum()
+}
+
+/// The parts of a text that are encoded one after another.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let (piece, after) = rest.split_at(piece_end(rest));
-        tokens += encoding.count_ordinary(piece) as u64;
         rest = after;
-    }
-    tokens
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Where the piece that is encoded next ends.
@@ -189,14 +234,20 @@ fn piece_end(text: &str) -> usize {
 /// Tokens of a text whose encoding is not known, rather too many than too few.
 ///
 /// SWE-bench's prompts have 3.4 to 5.7 characters a token in `cl100k_base` and `o200k_base`, so that an estimate is 1.2 to
-/// 2 times their count; other vocabularies need more tokens. The bound that goes with it is the number of bytes, which
+/// 2 times their count; other vocabularies need more tokens. The upper bound that goes with it is the number of bytes, which
 /// vocabularies fall back to.
-fn estimate(text: &str) -> u64 {
+fn estimate(text: &str) -> Count {
     let (mut ascii, mut other) = (0_u64, 0_u64);
     for character in text.chars() {
         *if character.is_ascii() { &mut ascii } else { &mut other } += 1;
     }
-    (ascii as f64 / ASCII_CHARS_PER_TOKEN + other as f64 * TOKENS_PER_OTHER_CHAR).ceil() as u64
+    let (ascii, other) = (ascii as f64, other as f64);
+    Count {
+        tokens: (ascii / ASCII_CHARS_PER_TOKEN + other * TOKENS_PER_OTHER_CHAR).ceil() as u64,
+        at_least: (ascii / MOST_ASCII_CHARS_PER_TOKEN + other * LEAST_TOKENS_PER_OTHER_CHAR) as u64,
+        at_most: text.len() as u64,
+        method: Method::Estimate,
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_those_of_a_named_encoding() {
+        let counter = Counter::of_encoding("cl100k").unwrap();
+        assert_eq!(counter.ids("tiktoken is great!").unwrap(), [83, 1609, 5963, 374, 2294, 0]);
+        assert_eq!(counter.ids("<|endoftext|>").unwrap().len(), 7);
+        assert_eq!(ESTIMATE.ids("x"), None);
+        assert_eq!(Counter::of_encoding("p50k"), None);
+    }
+
+    #[test]
     fn a_request_counts_its_messages_and_their_frame() {
         let mut request = Request { user: "hello world".into(), ..Request::default() };
         let counter = Counter::for_model("gpt-4o");
@@ -255,14 +315,23 @@ mod tests {
     #[test]
     fn a_prompt_fits_with_room_for_its_answer() {
         let count = Count::from_provider(90);
-        assert_eq!(count.check_fits(10, Some(100)), Ok(()));
-        assert_eq!(count.check_fits(u64::MAX, None), Ok(()));
-        let overflow = count.check_fits(11, Some(100)).unwrap_err();
+        assert_eq!((count.fit(10, Some(100)), count.fit(u64::MAX, None)), (Fit::Fits, Fit::Fits));
+        let Fit::Overflows(overflow) = count.fit(11, Some(100)) else { panic!("it fits") };
         assert_eq!(
             overflow.to_string(),
             "the prompt has 90 tokens (provider), which with 11 for the answer exceed the context of 100"
         );
-        assert!(count.check_fits(u64::MAX, Some(u64::MAX - 1)).is_err());
+        assert!(matches!(count.fit(u64::MAX, Some(u64::MAX - 1)), Fit::Overflows(_)));
+    }
+
+    #[test]
+    fn an_estimate_refuses_only_what_is_surely_too_long() {
+        let count = ESTIMATE.text(&"x".repeat(8_000));
+        assert_eq!((count.at_least, count.tokens), (1_000, 2_858));
+        assert_eq!(count.fit(0, Some(2_858)), Fit::Fits);
+        assert!(matches!(count.fit(1, Some(2_858)), Fit::Doubtful(_)));
+        let Fit::Overflows(overflow) = count.fit(0, Some(999)) else { panic!("it may fit") };
+        assert!(overflow.to_string().contains("about 2858 tokens, at least 1000 (estimate)"), "{overflow}");
     }
 
     #[test]
@@ -286,6 +355,7 @@ mod tests {
         let text = line.repeat(LONGEST_PIECE * 3 / line.len());
         for (counter, encoding) in EXACT.into_iter().zip([cl100k_base_singleton(), o200k_base_singleton()]) {
             assert_eq!(counter.text(&text).tokens, encoding.count_ordinary(&text) as u64);
+            assert_eq!(counter.ids(&text).unwrap(), encoding.encode_ordinary(&text));
         }
     }
 
@@ -301,6 +371,7 @@ mod tests {
                 let (estimate, counted) = (ESTIMATE.text(text), counter.text(text).tokens);
                 let ratio = estimate.tokens as f64 / counted as f64;
                 assert!((1.0..2.0).contains(&ratio), "{ratio} of {} characters", text.len());
+                assert!(estimate.at_least <= counted, "{} of {counted}", estimate.at_least);
             }
         }
     }
@@ -312,7 +383,7 @@ mod tests {
                 prop_assert!(counter.text(&text).tokens <= ESTIMATE.text(&text).at_most);
             }
             let estimate = ESTIMATE.text(&text);
-            prop_assert!(estimate.tokens <= estimate.at_most);
+            prop_assert!(estimate.at_least <= estimate.tokens && estimate.tokens <= estimate.at_most.max(1));
         }
 
         #[test]

@@ -197,14 +197,14 @@ fn resolve_key(
                 .with_hint("put the provider's API key there, or say that the server needs none")),
         },
         KeySource::File(path) => key(&read_key(path)?, config.bearer, path.display().to_string()),
-        KeySource::Auto => {
+        KeySource::Auto | KeySource::Optional => {
             let variables = [Some(provider.key_variable()), provider.token_variable()];
             for name in variables.into_iter().flatten() {
                 if let Some(text) = lookup(name) {
                     return key(&text, config.bearer || is_token(name), name.to_owned());
                 }
             }
-            if keyless {
+            if keyless || config.key == KeySource::Optional {
                 return Ok(None);
             }
             Err(Error::invalid_argument(format!("no API key for {provider}")).with_hint(format!(

@@ -12,8 +12,10 @@ pub enum FailureKind {
     Quota,
     /// The model does not exist there: every request for it will fail the same way.
     UnknownModel,
-    /// The address is not one of this protocol, or nobody who can be trusted: every request will fail the same way.
+    /// The address is not one of this protocol, nobody's, or nobody's who can be trusted: every request will fail the same way.
     WrongAddress,
+    /// The server takes none of these requests, each of the first ones being refused: every request will fail the same way.
+    Misconfigured,
     /// The prompt, or the prompt with room for the answer, is longer than the model's context.
     ContextOverflow,
     /// The server refuses this request for another reason that a repetition will not change.
@@ -31,7 +33,14 @@ pub enum FailureKind {
 impl FailureKind {
     /// Whether every further request for the model will fail the same way, so that a run should end.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Authentication | Self::Quota | Self::UnknownModel | Self::WrongAddress)
+        matches!(
+            self,
+            Self::Authentication
+                | Self::Quota
+                | Self::UnknownModel
+                | Self::WrongAddress
+                | Self::Misconfigured
+        )
     }
 
     /// Whether a repetition may succeed.
@@ -42,7 +51,9 @@ impl FailureKind {
     /// The kind in the library's error.
     pub(super) fn error_kind(self) -> ErrorKind {
         match self {
-            Self::Authentication | Self::ContextOverflow | Self::Rejected => ErrorKind::InvalidArgument,
+            Self::Authentication | Self::Misconfigured | Self::ContextOverflow | Self::Rejected => {
+                ErrorKind::InvalidArgument
+            }
             Self::UnknownModel | Self::WrongAddress => ErrorKind::NotFound,
             Self::Quota | Self::RateLimited | Self::Server | Self::Network | Self::Protocol => {
                 ErrorKind::Network

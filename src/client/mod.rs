@@ -31,7 +31,7 @@ mod prices;
 pub use batch::{BatchAnswer, BatchResult, BatchStatus};
 pub use budget::{Budget, Refusal, Reservation};
 pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
-pub use count::{Count, Counter, Method, Overflow};
+pub use count::{Count, Counter, Fit, Method, Overflow};
 pub use failure::{Failure, FailureKind};
 pub use limiter::{Concurrency, Limiter, LimiterConfig, Permit};
 pub use prices::{BUILTIN_DATE, Found, ModelPrice, Money, Prices, Rates, Service, Tier};

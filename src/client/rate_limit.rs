@@ -5,11 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::HeaderMap;
 
-/// What an answer's headers say about how fast to go on; of successes and failures.
+/// What an answer says about how fast to go on; of successes and failures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     /// The answer's HTTP status.
     pub status: u16,
+    /// Whether the server left the answer unfinished; nothing else is known then.
+    pub cut_off: bool,
     /// How long the server wants to be left alone.
     pub retry_after: Option<Duration>,
     /// Whether the server says that trying again may help.
@@ -62,6 +64,7 @@ impl Pace {
         };
         Self {
             status,
+            cut_off: false,
             retry_after: text("retry-after-ms")
                 .and_then(|value| value.parse::<f64>().ok())
                 .and_then(|milliseconds| Duration::try_from_secs_f64(milliseconds / 1000.0).ok())

@@ -7,6 +7,9 @@ use super::FailureKind;
 /// Longest message that is repeated to the user, in characters.
 const MAX_MESSAGE: usize = 600;
 
+/// The status with which a proxy refuses who names no user.
+pub(super) const PROXY_WANTS_A_PASSWORD: u16 = 407;
+
 /// An error as a server states it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -146,7 +149,7 @@ impl Refusal {
             // Firewalls answer 403 with a page of their own to single prompts that look like attacks.
             403 if self.structured => FailureKind::Authentication,
             404 if self.structured && says(&["model", "deployment"]) => FailureKind::UnknownModel,
-            300..=399 | 404 | 405 => FailureKind::WrongAddress,
+            300..=399 | 404 | 405 | PROXY_WANTS_A_PASSWORD => FailureKind::WrongAddress,
             // More tokens in one request than a minute allows.
             429 if says(&["request too large"]) => FailureKind::Rejected,
             429 => FailureKind::RateLimited,
@@ -267,6 +270,7 @@ mod tests {
             (404, r#"{"detail":"Not Found"}"#, WrongAddress),
             (404, "<html><body>nginx</body></html>", WrongAddress),
             (308, "", WrongAddress),
+            (407, "", WrongAddress),
             (
                 400,
                 r#"{"error":{"message":"This model's maximum context length is 8192 tokens.","code":"context_length_exceeded"}}"#,

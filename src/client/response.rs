@@ -55,6 +55,8 @@ pub struct Attempt {
     pub duration: Duration,
     /// The wait before the next one.
     pub wait: Duration,
+    /// Tokens that were billed for it, as far as is known; each try has a price of its own, because tiers go by one prompt.
+    pub usage: Usage,
 }
 
 /// A finished request.

@@ -144,6 +144,7 @@ impl Tries {
                         error: None,
                         duration,
                         wait: Duration::ZERO,
+                        usage: success.usage,
                     });
                     self.add(success.usage, success.unmetered);
                     return Ok(success.answer);
@@ -151,6 +152,7 @@ impl Tries {
                 Ok(Err(fault)) => fault,
                 Err(_) => overtime(policy),
             };
+            let fault = permit.judge(fault, tries);
             permit.failed(&fault);
             self.add(fault.usage, fault.unmetered);
             let wait = policy.wait(tries, fault.wait, chance());
@@ -162,6 +164,7 @@ impl Tries {
                 error: Some(fault.error.to_line()),
                 duration,
                 wait: if again && in_time { wait } else { Duration::ZERO },
+                usage: fault.usage,
             });
             if !again || !in_time {
                 let error = match fault.wait {

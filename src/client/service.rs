@@ -1,5 +1,6 @@
 //! A connection to one service: requests in, answers or failures out.
 
+use std::borrow::Cow;
 use std::sync::Once;
 
 use reqwest::Response as HttpResponse;
@@ -73,6 +74,16 @@ impl Client {
         self.endpoint.provider
     }
 
+    /// Whether a key goes with every request.
+    pub fn has_key(&self) -> bool {
+        self.endpoint.key_origin.is_some()
+    }
+
+    /// Whether the provider has a service that counts tokens.
+    pub fn counts_tokens(&self) -> bool {
+        self.endpoint.protocol == Protocol::Messages
+    }
+
     /// Asks for the request's answers. Dropping the future cancels it.
     ///
     /// The first answer's text goes to `on_text` as it comes. Once some has gone there, a stream that breaks is not tried
@@ -123,7 +134,7 @@ impl Client {
     /// # Errors
     /// The failure, with every try.
     pub async fn count_tokens(&self, request: &Request) -> Result<Option<u64>, Failure> {
-        if self.endpoint.protocol != Protocol::Messages {
+        if !self.counts_tokens() {
             return Ok(None);
         }
         let request = self.with_model(request);
@@ -137,12 +148,12 @@ impl Client {
         }
     }
 
-    pub(super) fn with_model(&self, request: &Request) -> Request {
-        let mut request = request.clone();
-        if request.model.is_empty() {
-            request.model.clone_from(&self.model);
+    /// The request with the client's model if it names none; prompts are long, and not copied for nothing.
+    pub(super) fn with_model<'a>(&self, request: &'a Request) -> Cow<'a, Request> {
+        match request.model.as_str() {
+            "" => Cow::Owned(Request { model: self.model.clone(), ..request.clone() }),
+            _ => Cow::Borrowed(request),
         }
-        request
     }
 
     fn call(&self, request: &Request, form: Form) -> Result<Call, Failure> {
@@ -233,12 +244,16 @@ impl Completion<'_, '_> {
             if let Err(misread) = folded {
                 break self.fault(status, misread, partial.has_begun());
             }
-            if partial.is_done()
-                && let Some(answer) = partial.take_finished()
-            {
-                return Ok(answer);
+            if partial.is_done() {
+                match partial.take_finished() {
+                    Some(answer) => return Ok(answer),
+                    None => break self.transport.cut_off(status),
+                }
             }
         };
+        if broken.kind == FailureKind::Network {
+            self.transport.observe_cut(status);
+        }
         Err(Fault {
             usage: partial.answer.usage.unwrap_or_default(),
             transient: broken.transient && !emitted,

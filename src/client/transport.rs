@@ -14,7 +14,7 @@ use super::config::{Timeouts, seconds};
 use super::endpoint::Endpoint;
 use super::rate_limit::Pace;
 use super::redact::Redactor;
-use super::refusal::Refusal;
+use super::refusal::{PROXY_WANTS_A_PASSWORD, Refusal};
 use super::retry::Fault;
 use super::{FailureKind, Provider, Usage};
 use crate::error::{Error, ErrorKind, Result};
@@ -161,7 +161,12 @@ impl Transport {
             message.push_str(&refusal.message);
         }
         let mut error = Error::new(kind.error_kind(), self.redactor.scrub(&message));
-        if let Some(hint) = self.hint(kind, refusal) {
+        if status == PROXY_WANTS_A_PASSWORD {
+            error = error.with_hint(
+                "the proxy wants to know who asks: HTTPS_PROXY or HTTP_PROXY=http://USER:PASSWORD@HOST:PORT, or name the \
+                 server in NO_PROXY",
+            );
+        } else if let Some(hint) = self.hint(kind, refusal) {
             error = error.with_hint(hint);
         }
         Fault {
@@ -190,6 +195,13 @@ impl Transport {
             wait: None,
             usage: Usage::default(),
             unmetered: true,
+        }
+    }
+
+    /// Tells the observer that the server left an answer unfinished.
+    pub(super) fn observe_cut(&self, status: u16) {
+        if let Some(observer) = &self.observer {
+            observer(&Pace { status, cut_off: true, ..Pace::default() });
         }
     }
 

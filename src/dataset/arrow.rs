@@ -9,22 +9,22 @@ use std::path::Path;
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, Schema};
 
-use super::Dataset;
 use super::arrow_frames;
-use super::batch::append_batch;
+use super::batch::visit_batch;
 use super::budget::{ExpansionBudget, guard_decoder};
-use super::columns::{FoundColumns, WantedColumns, require_instance_id};
+use super::columns::{WantedColumns, require_instance_id};
+use super::rows::Rows;
 use crate::error::{Error, Result};
 
 /// The file format is this, the stream, and a footer that readers in order have no use for.
 const FILE_FORMAT_MAGIC: &[u8; 8] = b"ARROW1\0\0";
 
-/// Appends the rows of the file to `dataset`.
-pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
-    guard_decoder(path, || read_unguarded(path, wanted, dataset))
+/// Visits the rows of the file.
+pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, rows: &mut Rows<'_>) -> Result<()> {
+    guard_decoder(path, || read_unguarded(path, wanted, rows))
 }
 
-fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, rows: &mut Rows<'_>) -> Result<()> {
     let io_error = |error| Error::io("read the dataset", path, error);
     let mut file = File::open(path).map_err(|error| Error::io("open the dataset", path, error))?;
     let len = file.metadata().map_err(io_error)?.len();
@@ -41,13 +41,10 @@ fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset)
     require_instance_id(&columns, path)?;
     let reader = open(Some(wanted.positions(&columns)))?;
 
-    let mut found = FoundColumns(std::mem::take(&mut dataset.columns));
-    columns.iter().for_each(|name| found.add(name));
-    dataset.columns = found.0;
+    columns.iter().for_each(|name| rows.columns.add(name));
     for batch in reader {
         let batch = batch.map_err(|error| arrow_error(path, error))?;
-        append_batch(&batch, &mut budget, &mut dataset.instances)
-            .map_err(|error| error.context(format!("cannot read {}", path.display())))?;
+        visit_batch(&batch, path, &mut budget, rows)?;
     }
     Ok(())
 }

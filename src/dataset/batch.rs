@@ -1,5 +1,7 @@
 //! Arrow record batches to instances, for the arrow and the parquet reader.
 
+use std::path::Path;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
@@ -13,49 +15,62 @@ use serde_json::{Map, Number, Value};
 use super::budget::ExpansionBudget;
 use super::columns::{INPUT_IDS, INSTANCE_ID, TEXT, missing_column};
 use super::instance::Instance;
+use super::rows::Rows;
 use crate::error::{Error, Result};
 
-/// Appends the rows of `batch`, whose columns are the wanted ones, to `instances`.
-pub(super) fn append_batch(
+/// Visits the rows of `batch`, whose columns are the wanted ones, out of the file at `path`.
+pub(super) fn visit_batch(
     batch: &RecordBatch,
+    path: &Path,
     budget: &mut ExpansionBudget,
-    instances: &mut Vec<Instance>,
+    rows: &mut Rows<'_>,
 ) -> Result<()> {
+    let unreadable = |error: Error| error.context(format!("cannot read {}", path.display()));
     let schema = batch.schema();
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     if !names.contains(&INSTANCE_ID) {
         let found: Vec<String> = names.iter().map(ToString::to_string).collect();
-        return Err(missing_column(INSTANCE_ID, &found));
+        return Err(unreadable(missing_column(INSTANCE_ID, &found)));
     }
     for row in 0..batch.num_rows() {
-        let mut instance = Instance::default();
-        let mut id = None;
-        for (&name, column) in names.iter().zip(batch.columns()) {
-            let in_place =
-                |error: Error| error.context(format!("row {} of column `{name}`", instances.len() + 1));
-            match name {
-                INSTANCE_ID => id = string_at(column, row).map_err(in_place)?,
-                TEXT => instance.text = string_at(column, row).map_err(in_place)?.map(str::to_owned),
-                INPUT_IDS => instance.input_ids = token_ids_at(column, row).map_err(in_place)?,
-                _ => {
-                    let value = value_at(column, row, budget).map_err(in_place)?;
-                    instance.fields.insert(name.to_owned(), value);
-                }
-            }
-        }
-        instance.instance_id = id
-            .ok_or_else(|| Error::invalid_data(format!("row {} has no `instance_id`", instances.len() + 1)))?
-            .to_owned();
-        budget.charge(
-            (size_of::<Instance>()
-                + instance.instance_id.len()
-                + instance.text.as_ref().map_or(0, String::len)
-                + instance.input_ids.as_ref().map_or(0, |ids| size_of_val(ids.as_slice())))
-                as u64,
-        )?;
-        instances.push(instance);
+        let instance = instance_at(batch, &names, row, rows.len() + 1, budget).map_err(unreadable)?;
+        // What the visitor has to say is not about the file.
+        rows.push(instance)?;
     }
     Ok(())
+}
+
+/// The instance in `row`, which is the dataset's row of this `number`.
+fn instance_at(
+    batch: &RecordBatch,
+    names: &[&str],
+    row: usize,
+    number: usize,
+    budget: &mut ExpansionBudget,
+) -> Result<Instance> {
+    let mut instance = Instance::default();
+    let mut id = None;
+    for (&name, column) in names.iter().zip(batch.columns()) {
+        let in_place = |error: Error| error.context(format!("row {number} of column `{name}`"));
+        match name {
+            INSTANCE_ID => id = string_at(column, row).map_err(in_place)?,
+            TEXT => instance.text = string_at(column, row).map_err(in_place)?.map(str::to_owned),
+            INPUT_IDS => instance.input_ids = token_ids_at(column, row).map_err(in_place)?,
+            _ => {
+                let value = value_at(column, row, budget).map_err(in_place)?;
+                instance.fields.insert(name.to_owned(), value);
+            }
+        }
+    }
+    instance.instance_id =
+        id.ok_or_else(|| Error::invalid_data(format!("row {number} has no `instance_id`")))?.to_owned();
+    budget.charge(
+        (size_of::<Instance>()
+            + instance.instance_id.len()
+            + instance.text.as_ref().map_or(0, String::len)
+            + instance.input_ids.as_ref().map_or(0, |ids| size_of_val(ids.as_slice()))) as u64,
+    )?;
+    Ok(instance)
 }
 
 /// The string in `row`, `None` for a null; plain, large, view and dictionary encodings.
@@ -230,7 +245,12 @@ mod tests {
 
     fn rows(columns: &[(&str, ArrayRef)]) -> Result<Vec<Instance>> {
         let mut instances = Vec::new();
-        append_batch(&batch(columns), &mut ExpansionBudget::for_file(1 << 20), &mut instances)?;
+        let mut keep = |instance| {
+            instances.push(instance);
+            Ok(())
+        };
+        let budget = &mut ExpansionBudget::for_file(1 << 20);
+        visit_batch(&batch(columns), Path::new("f"), budget, &mut Rows::new("d", &mut keep))?;
         Ok(instances)
     }
 
@@ -279,7 +299,11 @@ mod tests {
     fn token_ids_that_are_none_are_refused() {
         let check = |column: ArrayRef, expected: &str| {
             let error = rows(&[("instance_id", strings(&["a"])), ("input_ids", column)]).unwrap_err();
-            assert!(error.to_line().starts_with("row 1 of column `input_ids`: "), "{}", error.to_line());
+            assert!(
+                error.to_line().starts_with("cannot read f: row 1 of column `input_ids`: "),
+                "{}",
+                error.to_line()
+            );
             assert!(error.to_line().contains(expected), "{}", error.to_line());
         };
         let ids = |id: Option<i64>| -> ArrayRef {
@@ -303,7 +327,8 @@ mod tests {
         .unwrap();
         assert_eq!((&found[0].text, &found[0].input_ids), (&None, &None));
         assert_eq!(found[0].fields["repo"], Value::Null);
-        assert_eq!(rows(&[("instance_id", nothing)]).unwrap_err().message(), "row 1 has no `instance_id`");
+        let nameless = rows(&[("instance_id", nothing)]).unwrap_err();
+        assert_eq!(nameless.to_line(), "cannot read f: row 1 has no `instance_id`");
     }
 
     #[test]
@@ -339,7 +364,9 @@ mod tests {
         let keys = Int32Array::from(vec![0; 300]);
         let column: ArrayRef =
             Arc::new(DictionaryArray::<Int32Type>::try_new(keys, strings(&[&long])).unwrap());
-        let error = rows(&[("instance_id", column)]).unwrap_err();
-        assert!(error.message().contains("expands to more than"), "{error}");
+        let ids: Vec<String> = (0..300).map(|row| row.to_string()).collect();
+        let ids = strings(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+        let error = rows(&[("instance_id", ids), ("text", column)]).unwrap_err();
+        assert!(error.to_line().contains("expands to more than"), "{}", error.to_line());
     }
 }

@@ -28,8 +28,12 @@ impl WantedColumns<'_> {
 pub(super) struct FoundColumns(pub(super) Vec<String>);
 
 impl FoundColumns {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|found| found == name)
+    }
+
     pub(super) fn add(&mut self, name: &str) {
-        if !self.0.iter().any(|found| found == name) {
+        if !self.has(name) {
             self.0.push(name.to_owned());
         }
     }

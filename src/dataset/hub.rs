@@ -15,6 +15,13 @@ pub(super) fn fetch(spec: &DatasetSpec, hub: &Hub) -> Result<Vec<DataFile>> {
     source::in_directory(&directory, &chosen)
 }
 
+/// The splits that the hub has of a dataset.
+pub(super) fn splits(name: &str, hub: &Hub) -> Result<Vec<String>> {
+    let repo = RepoId::parse(RepoKind::Dataset, name)?;
+    source::splits_among(&hub.snapshot(&repo, None)?.file_names())
+        .map_err(|error| error.context(format!("cannot use {repo}")))
+}
+
 /// The error for a name that is neither here nor on the hub.
 pub(super) fn not_here(spec: &DatasetSpec) -> Error {
     Error::not_found("no such file or directory")
@@ -25,7 +32,7 @@ pub(super) fn not_here(spec: &DatasetSpec) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::load_with;
+    use crate::dataset::Split;
     use crate::dataset::test_files::{ids, prompts, write_parquet};
     use crate::error::ErrorKind;
     use crate::hub::test_server::{COMMIT, Reply, TestServer, listing};
@@ -46,12 +53,14 @@ mod tests {
         });
         let mut spec =
             DatasetSpec { name_or_path: "o/n".into(), split: "test".into(), ..DatasetSpec::default() };
-        let hub = server.hub(root.path());
-        assert_eq!(ids(&load_with(&spec, &hub).unwrap()), ["a", "b"]);
+        let load = |spec: &DatasetSpec| Split::open(spec.clone(), || Ok(server.hub(root.path())))?.load();
+        assert_eq!(ids(&load(&spec).unwrap()), ["a", "b"]);
         assert_eq!(server.requests().len(), 2);
 
+        assert_eq!(splits("o/n", &server.hub(root.path())).unwrap(), ["dev", "test"]);
+
         spec.split = "train".into();
-        let error = load_with(&spec, &hub).unwrap_err();
+        let error = load(&spec).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let line = error.to_line();
         assert!(
@@ -60,7 +69,7 @@ mod tests {
         );
 
         spec.name_or_path = "o/other".into();
-        let error = load_with(&spec, &hub).unwrap_err();
+        let error = load(&spec).unwrap_err();
         assert!(error.to_line().contains("dataset o/other is not on"), "{}", error.to_line());
     }
 }

@@ -7,37 +7,31 @@ use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Dataset;
-use super::columns::{FoundColumns, WantedColumns};
+use super::columns::WantedColumns;
 use super::instance::Instance;
 use super::jsonl;
 use super::row::{RowSeed, json_error};
+use super::rows::Rows;
 use super::source::missing_split;
 use crate::error::{Error, Result};
 
-/// Appends the rows of the file to `dataset`; `split` chooses when the file holds several.
-pub(super) fn read(path: &Path, split: &str, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+/// Visits the rows of the file; `split` chooses when the file holds several.
+pub(super) fn read(path: &Path, split: &str, wanted: WantedColumns<'_>, rows: &mut Rows<'_>) -> Result<()> {
     if jsonl::looks_like(path)? {
-        return jsonl::read(path, wanted, dataset);
+        return jsonl::read(path, wanted, rows);
     }
     let file = File::open(path).map_err(|error| Error::io("open the dataset", path, error))?;
-    let mut document = Document {
-        split,
-        wanted,
-        columns: FoundColumns(std::mem::take(&mut dataset.columns)),
-        instances: &mut dataset.instances,
-        splits: Vec::new(),
-    };
+    let mut document = Document { split, wanted, rows, splits: Vec::new(), refusal: None };
     let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(file));
-    deserializer
-        .deserialize_any(&mut document)
-        .and_then(|()| deserializer.end())
-        .map_err(|error| unreadable(path, error))?;
-    let Document { columns, splits, .. } = document;
+    let result = deserializer.deserialize_any(&mut document).and_then(|()| deserializer.end());
+    let Document { splits, refusal, .. } = document;
+    if let Some(error) = refusal {
+        return Err(error);
+    }
+    result.map_err(|error| unreadable(path, error))?;
     if !splits.is_empty() && !splits.iter().any(|name| name == split) {
         return Err(missing_split(split, &splits).with_path(path));
     }
-    dataset.columns = columns.0;
     Ok(())
 }
 
@@ -50,33 +44,41 @@ fn unreadable(path: &Path, error: serde_json::Error) -> Error {
 }
 
 /// What has been read of the file.
-struct Document<'a> {
+struct Document<'a, 'v> {
     split: &'a str,
     wanted: WantedColumns<'a>,
-    columns: FoundColumns,
-    instances: &'a mut Vec<Instance>,
+    rows: &'a mut Rows<'v>,
     /// The keys that hold lists of rows.
     splits: Vec<String>,
+    /// Why a row was not taken, which is no error of the JSON.
+    refusal: Option<Error>,
 }
 
-impl Document<'_> {
+impl Document<'_, '_> {
     fn row(&mut self, key: Option<String>) -> RowSeed<'_> {
-        RowSeed { wanted: self.wanted, columns: &mut self.columns, key }
+        RowSeed { wanted: self.wanted, columns: &mut self.rows.columns, key }
+    }
+
+    fn push<E: serde::de::Error>(&mut self, instance: Instance) -> Result<(), E> {
+        self.rows.push(instance).map_err(|error| {
+            self.refusal = Some(error);
+            E::custom("refused")
+        })
     }
 
     fn rows<'de, A: SeqAccess<'de>>(&mut self, mut rows: A) -> Result<(), A::Error> {
         loop {
-            let row = self.instances.len() + 1;
+            let row = self.rows.len() + 1;
             let next = rows.next_element_seed(self.row(None));
             match next.map_err(|error| A::Error::custom(format_args!("row {row}: {error}")))? {
-                Some(instance) => self.instances.push(instance),
+                Some(instance) => self.push(instance)?,
                 None => return Ok(()),
             }
         }
     }
 }
 
-impl<'de> Visitor<'de> for &mut Document<'_> {
+impl<'de> Visitor<'de> for &mut Document<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,12 +98,12 @@ impl<'de> Visitor<'de> for &mut Document<'_> {
 }
 
 /// One key of the outermost object: a split with its rows, or an id with its row.
-struct Entry<'d, 'a> {
-    document: &'d mut Document<'a>,
+struct Entry<'d, 'a, 'v> {
+    document: &'d mut Document<'a, 'v>,
     key: String,
 }
 
-impl<'de> DeserializeSeed<'de> for Entry<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Entry<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -109,7 +111,7 @@ impl<'de> DeserializeSeed<'de> for Entry<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Entry<'_, '_> {
+impl<'de> Visitor<'de> for Entry<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,7 +130,6 @@ impl<'de> Visitor<'de> for Entry<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, row: A) -> Result<(), A::Error> {
         let instance = self.document.row(Some(self.key)).visit_map(row)?;
-        self.document.instances.push(instance);
-        Ok(())
+        self.document.push(instance)
     }
 }

@@ -6,18 +6,17 @@ use std::path::Path;
 
 use serde::de::DeserializeSeed;
 
-use super::Dataset;
 use super::columns::{FoundColumns, INSTANCE_ID, WantedColumns, missing_column};
 use super::row::{RowSeed, json_error};
+use super::rows::Rows;
 use crate::error::{Error, Result};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Appends the rows of the file to `dataset`; blank lines, CRLF and a byte order mark are tolerated.
-pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+/// Visits the rows of the file; blank lines, CRLF and a byte order mark are tolerated.
+pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, rows: &mut Rows<'_>) -> Result<()> {
     let file = File::open(path).map_err(|error| Error::io("open the dataset", path, error))?;
     let mut reader = BufReader::new(file);
-    let mut columns = FoundColumns(std::mem::take(&mut dataset.columns));
     let mut line = Vec::new();
     for number in 1_usize.. {
         line.clear();
@@ -31,18 +30,17 @@ pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset
             continue;
         }
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        let instance = RowSeed { wanted, columns: &mut columns, key: None }
+        let instance = RowSeed { wanted, columns: &mut rows.columns, key: None }
             .deserialize(&mut deserializer)
             .and_then(|instance| deserializer.end().map(|()| instance))
             .map_err(|error| json_error(&error, Some(number)).with_path(path))?;
         if instance.instance_id.is_empty() {
-            return Err(missing_column(INSTANCE_ID, &columns.0)
+            return Err(missing_column(INSTANCE_ID, &rows.columns.0)
                 .with_path(path)
                 .context(format!("line {number}")));
         }
-        dataset.instances.push(instance);
+        rows.push(instance)?;
     }
-    dataset.columns = columns.0;
     Ok(())
 }
 

@@ -7,21 +7,21 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
-use super::Dataset;
-use super::batch::append_batch;
+use super::batch::visit_batch;
 use super::budget::{ExpansionBudget, guard_decoder};
-use super::columns::{FoundColumns, WantedColumns, require_instance_id};
+use super::columns::{WantedColumns, require_instance_id};
+use super::rows::Rows;
 use crate::error::{Error, Result};
 
 /// Rows decoded at once: prompts take up to a megabyte each, and a batch is only passing through.
 const BATCH_ROWS: usize = 64;
 
-/// Appends the rows of the file to `dataset`.
-pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
-    guard_decoder(path, || read_unguarded(path, wanted, dataset))
+/// Visits the rows of the file.
+pub(super) fn read(path: &Path, wanted: WantedColumns<'_>, rows: &mut Rows<'_>) -> Result<()> {
+    guard_decoder(path, || read_unguarded(path, wanted, rows))
 }
 
-fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset) -> Result<()> {
+fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, rows: &mut Rows<'_>) -> Result<()> {
     let file = File::open(path).map_err(|error| Error::io("open the dataset", path, error))?;
     let len = file.metadata().map_err(|error| Error::io("read the dataset", path, error))?.len();
     let mut budget = ExpansionBudget::for_file(len);
@@ -41,15 +41,12 @@ fn read_unguarded(path: &Path, wanted: WantedColumns<'_>, dataset: &mut Dataset)
         .build()
         .map_err(|error| parquet_error(path, error))?;
 
-    let mut found = FoundColumns(std::mem::take(&mut dataset.columns));
-    columns.iter().for_each(|name| found.add(name));
-    dataset.columns = found.0;
+    columns.iter().for_each(|name| rows.columns.add(name));
     for batch in reader {
         let batch = batch.map_err(|error| {
             Error::invalid_data("the parquet file is corrupt").with_path(path).with_source(error)
         })?;
-        append_batch(&batch, &mut budget, &mut dataset.instances)
-            .map_err(|error| error.context(format!("cannot read {}", path.display())))?;
+        visit_batch(&batch, path, &mut budget, rows)?;
     }
     Ok(())
 }

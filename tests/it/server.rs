@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-/// Status, further header lines, and body.
+/// Status, further header lines, and body; status 0 closes the connection without an answer.
 pub type Answer = (u16, &'static str, String);
 
 /// A running service; its threads end with the process.
@@ -47,6 +47,9 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Value>>, answer: &dyn Fn(usize,
         seen.len() - 1
     };
     let (status, headers, body) = answer(number, &request);
+    if status == 0 {
+        return;
+    }
     let head = format!(
         "HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n",
         body.len()

@@ -23,6 +23,7 @@ fn help_shows_flags_examples_and_exit_codes() {
         ),
         (&["make-datasets", "eval-retrieval", "--help"], &["--split", "Examples:"]),
         (&["extract-diff", "--help"], &["Examples:", "legacy"]),
+        (&["predictions", "--help"], &["validate", "merge", "convert", "show", "Examples:"]),
         (&["bench", "--help"], &["Examples:", "--depth"]),
         (&["info", "--help"], &["--json"]),
         (&["completions", "--help"], &["bash"]),
@@ -66,7 +67,7 @@ fn wrong_command_lines_exit_with_2() {
         (vec!["bench".into()], &["--model <DIR>", "--config <FILE>"]),
         (
             vec!["extract-diff".into(), "--mode".into(), "modern".into(), demo::data("README.md")],
-            &["expected legacy"],
+            &["expected `robust` or `legacy`"],
         ),
         (vec!["completions".into(), "dos".into()], &["possible values"]),
     ];

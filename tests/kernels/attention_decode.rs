@@ -3,6 +3,9 @@
 use std::fmt;
 
 use half::{bf16, f16};
+use swebench_infer::backend::DType;
+use swebench_infer::backend::cuda::Kernel;
+use swebench_infer::backend::cuda::geometry::{CacheFormat, DecodePipeline};
 use swebench_infer::backend::cuda::params::{AttentionDecodeParams, KvCache, Sequences};
 
 use crate::emulator::Library;
@@ -27,6 +30,8 @@ pub struct Case {
     pub fp8: bool,
     /// Rows of a tile: 16, or 64; 0 for the smallest that holds all rows of a sequence.
     pub rows: usize,
+    /// Whether by the deeper pipeline.
+    pub deep: bool,
 }
 
 pub const BASE: Case = Case {
@@ -40,6 +45,7 @@ pub const BASE: Case = Case {
     window: 0,
     fp8: false,
     rows: 0,
+    deep: false,
 };
 
 /// What a launch wrote, in the launch's types.
@@ -232,8 +238,8 @@ pub fn launch<T: Element>(library: &Library, case: &Case) -> Result<Output<T>, S
         window: window as i32,
         scale_log2e: (softmax_scale * std::f64::consts::LOG2_E) as f32,
     };
-    let kernel =
-        format!("attention_decode_{}_{head_dim}_rows{rows}{}", T::NAME, if case.fp8 { "_fp8" } else { "" });
+    let variant = [("_fp8", case.fp8), ("_deep", case.deep)].map(|(name, is)| if is { name } else { "" });
+    let kernel = format!("attention_decode_{}_{head_dim}_rows{rows}{}", T::NAME, variant.concat());
     let grid = [num_splits, num_kv_heads * row_tiles, case.sequences.len()].map(|n| n as u32);
     // Counters are not put back: the kernel leaves them as the next launch needs them.
     let out = run_all(library, &kernel, &params, grid, || {
@@ -271,7 +277,7 @@ pub fn launch<T: Element>(library: &Library, case: &Case) -> Result<Output<T>, S
 }
 
 /// Softmax-weighted values of one row; `weight` rounds the normalised weights.
-fn attend(q: &[f64], keys: &[f64], values: &[f64], scale: f64, weight: fn(f64) -> f64) -> Vec<f64> {
+pub fn attend(q: &[f64], keys: &[f64], values: &[f64], scale: f64, weight: fn(f64) -> f64) -> Vec<f64> {
     let scores: Vec<f64> = keys
         .chunks_exact(q.len())
         .map(|key| q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * scale)
@@ -284,6 +290,13 @@ fn attend(q: &[f64], keys: &[f64], values: &[f64], scale: f64, weight: fn(f64) -
         out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
     }
     out
+}
+
+/// Whether the deeper pipeline runs here.
+fn runs_deep(head_dim: usize) -> bool {
+    let (dtype, head_dim, cache) = (DType::BF16, head_dim as u32, CacheFormat::Model);
+    let pipeline = DecodePipeline::Deep;
+    Library::kernels().runs(Kernel::AttentionDecode { dtype, head_dim, rows: 64, cache, pipeline })
 }
 
 /// Runs one case and compares it with the oracle.
@@ -338,6 +351,15 @@ fn matches_the_oracle_at_every_head_dim_and_block_size() {
 }
 
 #[test]
+fn matches_the_oracle_with_a_deeper_pipeline() {
+    for head_dim in [128, 256].into_iter().filter(|&head_dim| runs_deep(head_dim)) {
+        for (sequences, window) in [(&[(2, 190), (16, 700)][..], 0), (&[(5, 330), (1, 1)], 100)] {
+            check(&Case { sequences, head_dim, window, num_heads: 4, rows: 64, deep: true, ..BASE });
+        }
+    }
+}
+
+#[test]
 fn matches_the_oracle_with_any_number_of_splits() {
     for split_len in [16, 48, 256, 1008] {
         check(&Case { sequences: &[(2, 1000), (1, 63)], num_heads: 4, split_len, ..BASE });
@@ -373,6 +395,10 @@ fn a_row_has_the_same_bits_alone_and_in_every_company() {
         assert_eq!(in_company[width..9 * width], draft);
         let in_small_tiles = of(Case { sequences: &[(8, 408)], rows: 16, ..base.clone() });
         assert_eq!(in_small_tiles, draft);
+        if head_dim == 256 && runs_deep(head_dim) {
+            let deep = of(Case { sequences: &[(8, 408)], rows: 64, deep: true, ..base.clone() });
+            assert_eq!(deep, draft);
+        }
         let shorter_draft = of(Case { sequences: &[(3, 403)], ..base.clone() });
         assert_eq!(shorter_draft, draft[..3 * width]);
     }
@@ -402,7 +428,8 @@ fn fp8_costs_little_accuracy_and_no_more_at_long_contexts() {
 fn check_attention_decode(old: &str, nth: usize, new: &str, expected: &str) {
     let case = Case { sequences: &[(3, 600), (2, 70)], num_heads: 2, split_len: 256, window: 390, ..BASE };
     let library = mutate("attention_decode.cu", old, nth, new, |line| {
-        !line.starts_with("ATTENTION_DECODE_ROWS(") || line.contains("(bf16, Bf16, 64)")
+        let is_entry = line.starts_with("ATTENTION_DECODE_ROWS(") || line.starts_with("ATTENTION_DECODE(");
+        !is_entry || line.contains("(bf16, Bf16, 64)")
     });
     let notice = |case| run::<bf16>(&library, &case).err();
     let in_large_tiles = Case { rows: 64, ..case.clone() };

@@ -204,9 +204,9 @@ fn asynchronous_work_that_outlives_the_kernel_is_noticed() {
     copy_async_16(shared_base() + thread_index() * 16, params.from, true);
     copy_async_commit();";
     let product = "
-    float d[16] = {};
+    float d[32] = {};
     wgmma_fence();
-    wgmma_shared<Bf16, 32, false>(d, wgmma_descriptor(shared_base()), wgmma_descriptor(shared_base()), false);
+    wgmma_shared<Bf16, 64, false>(d, wgmma_descriptor(shared_base()), wgmma_descriptor(shared_base()), false);
     wgmma_commit();";
     for (threads, body, expected) in [(32, copy, "copies under way"), (128, product, "products under way")] {
         let library = Library::from_source(&source(threads, body)).unwrap();

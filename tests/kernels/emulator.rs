@@ -1,16 +1,20 @@
 //! Launches kernels on the emulated multiprocessor, or the library's own on a device.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::{env, fs, slice};
 
+use half::{bf16, f16};
 use libloading::Symbol;
-use swebench_infer::backend::Device;
 use swebench_infer::backend::cuda::geometry::BlockShape;
 use swebench_infer::backend::cuda::params::{Params, TensorMap};
-use swebench_infer::backend::cuda::{CudaDevice, Kernel, Launcher, ParamsRef, Properties, TensorMapShape};
+use swebench_infer::backend::cuda::{
+    CudaDevice, Kernel, Launcher, ParamsRef, Product, Properties, TensorMapShape,
+};
+use swebench_infer::backend::{DType, Device};
 use swebench_infer::error::{Error, ErrorKind};
 
 pub use crate::compile::folder;
@@ -25,10 +29,14 @@ pub struct Library {
 /// Names the device that [`Library::kernels`] runs on, such as `cuda:0`.
 const DEVICE_VARIABLE: &str = "SWEBENCH_KERNEL_DEVICE";
 
-/// A compiled library of the emulation, and how launches that do not say so are run.
+/// A compiled library of the emulation.
 pub struct Emulation {
     library: libloading::Library,
-    order: Mutex<(u64, bool)>,
+}
+
+thread_local! {
+    /// Seed and lateness of copies in which launches that do not say so are run: each test's own.
+    static ORDER: Cell<(u64, bool)> = const { Cell::new((0, false)) };
 }
 
 /// Where and how a kernel is launched.
@@ -93,8 +101,8 @@ impl Library {
         let Ok(Device::Cuda(ordinal)) = name.parse() else {
             panic!("{DEVICE_VARIABLE} names {name}, not a CUDA device")
         };
-        let device =
-            CudaDevice::open(ordinal).unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}={name}: {error}"));
+        let device = CudaDevice::open_kernels(ordinal)
+            .unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}={name}: {error}"));
         Self { launcher: device, emulation: None }
     }
 
@@ -104,7 +112,7 @@ impl Library {
         let library = link(&objects)?;
         // SAFETY: the library was compiled above from this repository; its constructors only register kernels.
         let library = unsafe { libloading::Library::new(library) }.unwrap();
-        let emulation = Arc::new(Emulation { library, order: Mutex::new((0, false)) });
+        let emulation = Arc::new(Emulation { library });
         Ok(Self { launcher: emulation.clone(), emulation: Some(emulation) })
     }
 
@@ -113,11 +121,17 @@ impl Library {
         &self.launcher
     }
 
-    /// Sets the order of blocks, warps and copies in which launch functions run kernels from here on; a device has its own.
-    pub fn set_order(&self, seed: u64, lazy: bool) {
-        if let Some(emulation) = &self.emulation {
-            *emulation.order.lock().unwrap() = (seed, lazy);
-        }
+    /// Whether a kernel runs here: the emulation has what all of them need, a device may not.
+    pub fn runs(&self, kernel: Kernel) -> bool {
+        let properties = self.launcher.properties();
+        let is_for_hopper = matches!(kernel, Kernel::AttentionPrefillSm90 { .. });
+        kernel.block().shared_bytes <= properties.max_shared_bytes
+            && (!is_for_hopper || properties.is_hopper())
+    }
+
+    /// Sets the order of blocks, warps and copies in which this thread's launch functions run kernels from here on; a device has its own.
+    pub fn set_order(seed: u64, lazy: bool) {
+        ORDER.set((seed, lazy));
     }
 
     /// Runs a kernel over the whole grid.
@@ -234,7 +248,52 @@ impl Emulation {
     }
 }
 
+/// `out = input · weightᵀ` by plain loops, summed in f32 and rounded once.
+///
+/// # Safety
+/// All rows of the three matrices are there, of elements of type `T`, and the output overlaps neither of the others.
+unsafe fn matmul<T: Copy>(product: &Product, widen: impl Fn(T) -> f32, round: impl Fn(f32) -> T) {
+    let row = |address: u64, index: usize, stride: usize, len: usize| {
+        // SAFETY: by contract.
+        unsafe { slice::from_raw_parts((address as *const T).add(index * stride), len) }
+    };
+    let values = |row: &[T]| row.iter().map(|&value| widen(value)).collect::<Vec<_>>();
+    let Product { rows, in_features, out_features, .. } = *product;
+    let inputs: Vec<_> =
+        (0..rows).map(|i| values(row(product.input, i, product.input_stride, in_features))).collect();
+    for feature in 0..out_features {
+        let weight = values(row(product.weight, feature, product.weight_stride, in_features));
+        for (index, input) in inputs.iter().enumerate() {
+            let sum = input.iter().zip(&weight).map(|(a, b)| a * b).sum();
+            // SAFETY: by contract.
+            unsafe {
+                (product.out as *mut T).add(index * product.out_stride + feature).write(round(sum));
+            }
+        }
+    }
+}
+
 impl Launcher for Emulation {
+    fn name(&self) -> String {
+        "cuda-emulated".into()
+    }
+
+    fn free_memory(&self) -> Result<u64, Error> {
+        Ok(1 << 30)
+    }
+
+    unsafe fn matmul(&self, product: &Product) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe {
+            match product.dtype {
+                DType::BF16 => matmul(product, bf16::to_f32, bf16::from_f32),
+                DType::F16 => matmul(product, f16::to_f32, f16::from_f32),
+                DType::F32 => matmul(product, |value: f32| value, |value| value),
+            }
+        }
+        Ok(())
+    }
+
     /// A Hopper chip with few multiprocessors, so that small grids have several waves.
     fn properties(&self) -> Properties {
         Properties {
@@ -243,6 +302,10 @@ impl Launcher for Emulation {
             max_shared_bytes: 232_448,
             l2_bytes: 1 << 20,
         }
+    }
+
+    fn resident_blocks(&self, _: Kernel) -> usize {
+        2 * self.properties().multiprocessors as usize
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, Error> {
@@ -287,7 +350,7 @@ impl Launcher for Emulation {
         grid: [u32; 3],
         params: ParamsRef<'_>,
     ) -> Result<(), Error> {
-        let (seed, lazy) = *self.order.lock().unwrap();
+        let (seed, lazy) = ORDER.get();
         let launched = self.launch(&kernel.to_string(), block, Launch { grid, seed, lazy }, params);
         launched.map_err(|message| Error::new(ErrorKind::Device, message))
     }

@@ -117,9 +117,14 @@ pub fn check_error<T: Element>(
 
 /// An E4M3 number's value.
 pub fn e4m3_to_f64(code: u8) -> f64 {
-    let (sign, exponent, mantissa) =
-        (if code & 0x80 == 0 { 1.0 } else { -1.0 }, i32::from(code >> 3 & 15), f64::from(code & 7) / 8.0);
-    if exponent == 0 { sign * mantissa / 64.0 } else { sign * (1.0 + mantissa) * 2.0_f64.powi(exponent - 7) }
+    let magnitude = u32::from(code & 0x7f);
+    // The bits of an f32 with another bias; without an exponent, units of 2^-9.
+    let value = if magnitude < 8 {
+        magnitude as f32 / 512.0
+    } else {
+        f32::from_bits((magnitude << 20) + (120 << 23))
+    };
+    f64::from(if code & 0x80 == 0 { value } else { -value })
 }
 
 /// The E4M3 number nearest to `value`, ties to even, the largest one for what is larger.

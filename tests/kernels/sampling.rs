@@ -11,20 +11,20 @@ use crate::numerics::{Element, Random, run_all};
 const CHUNK: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
-struct Row {
-    temperature: f32,
-    top_k: usize,
-    top_p: f32,
-    seed: u64,
-    offset: u64,
+pub struct Row {
+    pub temperature: f32,
+    pub top_k: usize,
+    pub top_p: f32,
+    pub seed: u64,
+    pub offset: u64,
 }
 
-const GREEDY: Row = Row { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, offset: 0 };
+pub const GREEDY: Row = Row { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, offset: 0 };
 
 /// Of four equal tokens two are kept, for two quarters are half; the draw, 0.91, is the last of what is kept.
 const LAST_OF_HALF: Row = Row { temperature: 1.0, top_k: 0, top_p: 0.5, seed: 1, offset: 8 };
 
-fn row(temperature: f32, top_k: usize, top_p: f32) -> Row {
+pub fn row(temperature: f32, top_k: usize, top_p: f32) -> Row {
     Row { temperature, top_k, top_p, seed: 0x1234_5678_9abc_def0, offset: 7 }
 }
 
@@ -129,7 +129,7 @@ fn kept(logits: &[f64], row: &Row) -> Vec<(usize, f64)> {
     order[..len].iter().map(|&id| (id, weight(id) / sum)).collect()
 }
 
-/// Compares tokens and log-probabilities with the oracle's, up to the rounding of weights at a share's ends.
+/// Samples and compares with the oracle.
 fn check_on<T: Element>(
     library: &Library,
     logits: &[T],
@@ -137,8 +137,18 @@ fn check_on<T: Element>(
     rows: &[Row],
 ) -> Result<(), String> {
     let stride = logits.len() / rows.len();
-    let got = sample(library, logits, vocabulary, stride, rows, Orders::All)?;
-    for (index, (row, (token, logprob))) in rows.iter().zip(got).enumerate() {
+    check_tokens(logits, vocabulary, rows, &sample(library, logits, vocabulary, stride, rows, Orders::All)?)
+}
+
+/// Compares tokens and log-probabilities with the oracle's, up to the rounding of weights at a share's ends.
+pub fn check_tokens<T: Element>(
+    logits: &[T],
+    vocabulary: usize,
+    rows: &[Row],
+    got: &[(i32, f32)],
+) -> Result<(), String> {
+    let stride = logits.len() / rows.len();
+    for (index, (row, &(token, logprob))) in rows.iter().zip(got).enumerate() {
         let logits: Vec<f64> =
             logits[index * stride..][..vocabulary].iter().map(|logit| logit.to_f64()).collect();
         let candidates = kept(&logits, row);
@@ -162,7 +172,7 @@ fn check_on<T: Element>(
 }
 
 /// Logits of `rows` rows that fall off from `height` like a language model's, in no order of ids.
-fn peaked<T: Element>(rows: usize, vocabulary: usize, stride: usize, height: f64) -> Vec<T> {
+pub fn peaked<T: Element>(rows: usize, vocabulary: usize, stride: usize, height: f64) -> Vec<T> {
     let mut random = Random(vocabulary as u64);
     let mut logits = vec![T::from_f64(6e4); rows * stride];
     for row in 0..rows {

@@ -4,31 +4,9 @@ use swebench_infer::backend::{Batch, DType};
 use swebench_infer::model::Decoder;
 
 use crate::harness::{
-    BLOCK_SIZE, Golden, Running, decoders, greedy, max_abs, max_error, prefill, read_goldens, rms_error,
+    BLOCK_SIZE, CASES, Golden, Running, assert_bf16, assert_f16, decoders, greedy, max_abs, max_error,
+    prefill, read_goldens,
 };
-
-const CASES: [&str; 20] = [
-    "codellama",
-    "llama",
-    "llama-attention-bias",
-    "llama-bf16",
-    "llama-f16",
-    "llama-gqa-tied",
-    "llama-mlp-bias",
-    "llama-sharded",
-    "mistral",
-    "mistral-full",
-    "qwen2",
-    "qwen2-window",
-    "qwen3",
-    "rope-dynamic",
-    "rope-linear",
-    "rope-llama3",
-    "rope-yarn",
-    "rope-yarn-attention-factor",
-    "rope-yarn-mscale",
-    "swe-llama-bin",
-];
 
 /// The f32 rule: maximum error at most 1e-4 of the largest logit.
 fn assert_f32(what: &str, got: &[f32], golden: &[f32]) {
@@ -137,36 +115,12 @@ fn a_reused_prefix_gives_the_same_logits() {
     });
 }
 
-/// The bf16 rule: at most twice the error of transformers' own bf16 computation, in maximum and in root mean square,
-/// plus half a bf16 step of the largest logit.
 #[test]
 fn bf16_errors_stay_within_twice_those_of_transformers() {
-    each(DType::BF16, |what, decoder, goldens| {
-        for golden in goldens {
-            let mut sequence = Running::new(&golden.ids, 4);
-            let logits = prefill(decoder, &mut sequence, 23);
-            let logits = &logits[logits.len() - golden.logits.len()..];
-            let step = max_abs(&golden.logits) / 512.0;
-            for (kind, error) in [("max", max_error as fn(&[f32], &[f32]) -> f32), ("rms", rms_error)] {
-                let limit = 2.0 * error(&golden.logits_bf16, &golden.logits) + step;
-                let error = error(logits, &golden.logits);
-                assert!(error <= limit, "{what}, {} tokens: {kind} {error} above {limit}", golden.ids.len());
-            }
-        }
-    });
+    each(DType::BF16, |what, decoder, goldens| assert_bf16(what, decoder, goldens, 23));
 }
 
-/// f16 has three more bits of mantissa than bf16, so it has to stay below bf16's own error.
 #[test]
 fn f16_errors_stay_below_those_of_bf16() {
-    each(DType::F16, |what, decoder, goldens| {
-        for golden in goldens {
-            let mut sequence = Running::new(&golden.ids, 5);
-            let logits = prefill(decoder, &mut sequence, 256);
-            let logits = &logits[logits.len() - golden.logits.len()..];
-            let limit = max_error(&golden.logits_bf16, &golden.logits) + max_abs(&golden.logits) / 512.0;
-            let error = max_error(logits, &golden.logits);
-            assert!(error <= limit, "{what}, {} tokens: {error} above {limit}", golden.ids.len());
-        }
-    });
+    each(DType::F16, |what, decoder, goldens| assert_f16(what, decoder, goldens, 256));
 }

@@ -8,12 +8,13 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
 use super::buffer::Vector;
+use super::cublaslt::{self, CublasLt};
 use super::discovery::{self, DeviceInfo, failed};
 use super::geometry::{BlockShape, Kernel};
 use super::images::IMAGES;
-use super::launcher::{Launcher, ParamsRef, Properties, TensorMapShape};
+use super::launcher::{Launcher, ParamsRef, Product, Properties, TensorMapShape};
 use super::params::TensorMap;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Shared memory that a block gets without asking the driver for more.
 const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
@@ -26,7 +27,17 @@ pub struct CudaDevice {
     context: sys::CUcontext,
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
-    functions: HashMap<Kernel, sys::CUfunction>,
+    functions: HashMap<Kernel, Function>,
+    /// `None` on a device that was opened for kernels alone.
+    products: Option<CublasLt>,
+}
+
+/// A loaded kernel.
+#[derive(Debug, Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    /// Blocks that one multiprocessor holds; 0 where a block asks for more than there is.
+    blocks_per_multiprocessor: usize,
 }
 
 // SAFETY: the driver's handles may be used from any thread; each call makes the context current on its own.
@@ -35,22 +46,36 @@ unsafe impl Send for CudaDevice {}
 unsafe impl Sync for CudaDevice {}
 
 impl CudaDevice {
-    /// Opens a device and loads the kernels that run on it.
+    /// Opens a device and loads the kernels that run on it, but no library for products: for tests and measurements of kernels.
     ///
     /// # Errors
     /// `Device` without a driver, with one that is too old or without this device; `Unsupported` when the build has no kernels for it: all say what
     /// was found and what is needed.
+    pub fn open_kernels(ordinal: u32) -> Result<Arc<Self>> {
+        let info = discovery::usable_device(ordinal)?;
+        discovery::without_panic(move || Self::load(info).map(Arc::new))
+    }
+
+    /// A device on which models run, without opening it.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::open_kernels`], and `Device` without cuBLASLt, saying what was looked for.
+    pub fn find(ordinal: u32) -> Result<DeviceInfo> {
+        let info = discovery::usable_device(ordinal)?;
+        cublaslt::check_library()?;
+        Ok(info)
+    }
+
+    /// Opens a device with all that a model needs.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::find`], and `OutOfMemory`.
     pub fn open(ordinal: u32) -> Result<Arc<Self>> {
-        let devices = discovery::devices()?;
-        let count = devices.len();
-        let info = devices.into_iter().nth(ordinal as usize).ok_or_else(|| {
-            Error::new(ErrorKind::Device, "no such CUDA device")
-                .with_expected(format_args!("a number below {count}"), ordinal)
-                .with_hint("CUDA_VISIBLE_DEVICES limits which devices a process sees")
-        })?;
+        let info = Self::find(ordinal)?;
         discovery::without_panic(move || {
-            discovery::check_device(&info, discovery::driver_version()?)?;
-            Self::load(info).map(Arc::new)
+            let mut device = Self::load(info)?;
+            device.products = Some(CublasLt::new()?);
+            Ok(Arc::new(device))
         })
     }
 
@@ -111,6 +136,7 @@ impl CudaDevice {
             stream: result::stream::null(),
             modules: Vec::new(),
             functions: HashMap::new(),
+            products: None,
         };
         opened.enter()?;
         opened.stream = result::stream::create(result::stream::StreamKind::NonBlocking)
@@ -124,28 +150,37 @@ impl CudaDevice {
                 })?;
             opened.modules.push(module);
             for kernel in Kernel::all().into_iter().filter(|kernel| kernel.file() == image.name) {
-                let function = opened.find(module, kernel)?;
+                let function = opened.find_kernel(module, kernel)?;
                 opened.functions.insert(kernel, function);
             }
         }
         Ok(opened)
     }
 
-    fn find(&self, module: sys::CUmodule, kernel: Kernel) -> Result<sys::CUfunction> {
+    fn find_kernel(&self, module: sys::CUmodule, kernel: Kernel) -> Result<Function> {
         let name =
             CString::new(kernel.to_string()).map_err(|_| Error::internal("a kernel's name with a NUL"))?;
         // SAFETY: the module is loaded and stays so.
-        let function = unsafe { result::module::get_function(module, name) }
+        let handle = unsafe { result::module::get_function(module, name) }
             .map_err(|error| failed("cuModuleGetFunction", error).context(kernel.to_string()))?;
-        let shared = kernel.block().shared_bytes;
-        let most = self.info.properties.max_shared_bytes;
-        if shared > DEFAULT_SHARED_BYTES && shared <= most {
+        let BlockShape { threads, shared_bytes: shared } = kernel.block();
+        if shared > self.info.properties.max_shared_bytes {
+            return Ok(Function { handle, blocks_per_multiprocessor: 0 });
+        }
+        if shared > DEFAULT_SHARED_BYTES {
             use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
             // SAFETY: the function was found above.
-            unsafe { result::function::set_function_attribute(function, SHARED, shared as i32) }
+            unsafe { result::function::set_function_attribute(handle, SHARED, shared as i32) }
                 .map_err(|error| failed("cuFuncSetAttribute", error).context(kernel.to_string()))?;
         }
-        Ok(function)
+        // SAFETY: as above.
+        let blocks = unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(handle, threads as i32, shared as usize)
+        }
+        .map_err(|error| {
+            failed("cuOccupancyMaxActiveBlocksPerMultiprocessor", error).context(kernel.to_string())
+        })?;
+        Ok(Function { handle, blocks_per_multiprocessor: blocks.unsigned_abs() as usize })
     }
 
     /// Makes the context current on the calling thread.
@@ -165,6 +200,7 @@ impl Drop for CudaDevice {
         if let Err(error) = self.enter() {
             log::warn!("{error}");
         }
+        self.products = None;
         for &module in &self.modules {
             // SAFETY: loaded by `load`; nothing is launched any more.
             warn("cuModuleUnload", unsafe { result::module::unload(module) });
@@ -179,8 +215,23 @@ impl Drop for CudaDevice {
 }
 
 impl Launcher for CudaDevice {
+    fn name(&self) -> String {
+        format!("cuda:{} ({})", self.info.ordinal, self.info.name)
+    }
+
+    fn free_memory(&self) -> Result<u64> {
+        self.enter()?;
+        let (free, _total) = result::mem_get_info().map_err(|error| failed("cuMemGetInfo", error))?;
+        Ok(free as u64)
+    }
+
     fn properties(&self) -> Properties {
         self.info.properties
+    }
+
+    fn resident_blocks(&self, kernel: Kernel) -> usize {
+        let of_one = self.functions.get(&kernel).map_or(0, |function| function.blocks_per_multiprocessor);
+        (of_one * self.info.properties.multiprocessors as usize).max(1)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -238,7 +289,7 @@ impl Launcher for CudaDevice {
                     max_shared_bytes,
                 ));
         }
-        let function = *self.functions.get(&kernel).ok_or_else(|| {
+        let function = self.functions.get(&kernel).ok_or_else(|| {
             Error::unsupported(format!("{kernel} was not compiled for compute capability {major}.{minor}"))
                 .with_hint("build with SWEBENCH_CUDA_ARCHS naming the chip")
         })?;
@@ -247,7 +298,7 @@ impl Launcher for CudaDevice {
         // SAFETY: the driver copies the parameters, which are the kernel's by contract, before the call returns.
         unsafe {
             result::launch_kernel(
-                function,
+                function.handle,
                 (grid[0], grid[1], grid[2]),
                 (block.threads, 1, 1),
                 block.shared_bytes,
@@ -261,6 +312,16 @@ impl Launcher for CudaDevice {
                 block.threads, block.shared_bytes
             ))
         })
+    }
+
+    unsafe fn matmul(&self, product: &Product) -> Result<()> {
+        let products = self
+            .products
+            .as_ref()
+            .ok_or_else(|| Error::internal("a product on a device that was opened for kernels alone"))?;
+        self.enter()?;
+        // SAFETY: by contract; the context is current and the stream its own.
+        unsafe { products.matmul(product, self.stream) }
     }
 
     fn tensor_map(&self, shape: &TensorMapShape) -> Result<TensorMap> {

@@ -25,14 +25,12 @@ pub const fn sm90_kv_rows(head_dim: u32) -> u32 {
 /// Rows of a tile of decode attention, counting each head of a group as one: one decoded token of most models, or a draft that is verified.
 pub const DECODE_ROWS: [u32; 2] = [16, 64];
 
+/// Rows and head dimensions of decode attention's deeper pipeline.
+const DEEP_ROWS: u32 = DECODE_ROWS[1];
+const DEEP_HEAD_DIMS: [u32; 2] = [128, 256];
+
 /// Splits of one context that decode attention combines at most.
 pub const DECODE_MOST_SPLITS: usize = 128;
-
-/// Blocks of decode attention that a multiprocessor holds.
-pub const DECODE_BLOCKS_PER_MULTIPROCESSOR: usize = 2;
-
-/// Blocks of the few-row product that a multiprocessor holds.
-pub const SKINNY_BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
 /// Output features of one block of the few-row product.
 pub const SKINNY_OUT_FEATURES: usize = 32;
@@ -74,13 +72,22 @@ pub enum CacheFormat {
     Fp8,
 }
 
+/// How much of the cache a block of decode attention has under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DecodePipeline {
+    /// What fits the shared memory of every chip.
+    Standard,
+    /// A tile a team more, for chips with room for it: 64 rows over a 16-bit cache at head_dim 128 and 256, of which a multiprocessor holds one block.
+    Deep,
+}
+
 /// A kernel's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "params.h says what each family computes")]
 pub enum Kernel {
     AttentionPrefill { dtype: DType, head_dim: u32, cache: CacheFormat },
     AttentionPrefillSm90 { dtype: DType, head_dim: u32 },
-    AttentionDecode { dtype: DType, head_dim: u32, rows: u32, cache: CacheFormat },
+    AttentionDecode { dtype: DType, head_dim: u32, rows: u32, cache: CacheFormat, pipeline: DecodePipeline },
     RotaryAppend { dtype: DType, head_dim: u32, cache: CacheFormat },
     RmsNorm(DType),
     SiluMul(DType),
@@ -114,10 +121,18 @@ impl Kernel {
                         head_dim,
                         rows,
                         cache,
+                        pipeline: DecodePipeline::Standard,
                     }));
                     all.push(Self::RotaryAppend { dtype, head_dim, cache });
                 }
             }
+            all.extend(DEEP_HEAD_DIMS.map(|head_dim| Self::AttentionDecode {
+                dtype,
+                head_dim,
+                rows: DEEP_ROWS,
+                cache: CacheFormat::Model,
+                pipeline: DecodePipeline::Deep,
+            }));
             all.extend([
                 Self::RmsNorm(dtype),
                 Self::SiluMul(dtype),
@@ -128,6 +143,24 @@ impl Kernel {
         }
         all.push(Self::Sample(DType::F32));
         all
+    }
+
+    /// Decode attention in tiles of `rows` rows, by the deeper pipeline where there is one and a block may have the shared memory that it takes.
+    pub fn attention_decode(
+        dtype: DType,
+        head_dim: u32,
+        rows: u32,
+        cache: CacheFormat,
+        max_shared_bytes: u32,
+    ) -> Self {
+        let with = |pipeline| Self::AttentionDecode { dtype, head_dim, rows, cache, pipeline };
+        let deep = with(DecodePipeline::Deep);
+        let exists = cache == CacheFormat::Model && rows == DEEP_ROWS && DEEP_HEAD_DIMS.contains(&head_dim);
+        if exists && deep.block().shared_bytes <= max_shared_bytes {
+            deep
+        } else {
+            with(DecodePipeline::Standard)
+        }
     }
 
     /// The kernel with this entry.
@@ -159,7 +192,9 @@ impl Kernel {
                 shared_bytes: (prefill_query_rows(head_dim) + 2 * PREFILL_KV_ROWS) * head_dim * 2,
             },
             Self::AttentionPrefillSm90 { head_dim, .. } => sm90_block(head_dim),
-            Self::AttentionDecode { head_dim, rows, cache, .. } => decode_block(head_dim, rows, cache),
+            Self::AttentionDecode { head_dim, rows, cache, pipeline, .. } => {
+                decode_block(head_dim, rows, cache, pipeline)
+            }
             // A float a warp, for the sum of squares.
             Self::RmsNorm(_) => BlockShape { threads: 512, shared_bytes: 512 / 32 * 4 },
             // Eight warps' sums of 16 rows of padded features, and a flag.
@@ -188,7 +223,7 @@ const fn sm90_block(head_dim: u32) -> BlockShape {
 }
 
 /// Queries, and stages of keys and values of each team of warps, whose place the teams' results take.
-const fn decode_block(head_dim: u32, rows: u32, cache: CacheFormat) -> BlockShape {
+const fn decode_block(head_dim: u32, rows: u32, cache: CacheFormat, pipeline: DecodePipeline) -> BlockShape {
     const TOKENS: u32 = 16;
     let element_bytes = match cache {
         CacheFormat::Model => 2,
@@ -197,11 +232,11 @@ const fn decode_block(head_dim: u32, rows: u32, cache: CacheFormat) -> BlockShap
     let teams = if head_dim <= 128 { 4 } else { 2 };
     let row_tiles = if rows == 64 && head_dim <= 128 { 2 } else { 1 };
     let stage_bytes = teams * 2 * TOKENS * head_dim * element_bytes;
-    let stages = match 98_304 / stage_bytes {
-        ..2 => 2,
-        stages @ 2..=4 => stages,
-        5.. => 4,
+    let fitting = match pipeline {
+        DecodePipeline::Standard => 81_920 / stage_bytes,
+        DecodePipeline::Deep => 98_304 / stage_bytes,
     };
+    let stages = if fitting < 4 { fitting } else { 4 };
     let (tiles, results) = (stages * stage_bytes, rows * (head_dim * 4 + 32));
     BlockShape {
         threads: teams * (rows / 16 / row_tiles) * 32,
@@ -223,8 +258,16 @@ impl fmt::Display for Kernel {
             Self::AttentionPrefillSm90 { dtype, head_dim } => {
                 write!(f, "attention_prefill_sm90_{dtype}_{head_dim}")
             }
-            Self::AttentionDecode { dtype, head_dim, rows, cache } => {
-                write!(f, "attention_decode_{dtype}_{head_dim}_rows{rows}{}", cache_suffix(cache))
+            Self::AttentionDecode { dtype, head_dim, rows, cache, pipeline } => {
+                let pipeline_suffix = match pipeline {
+                    DecodePipeline::Standard => "",
+                    DecodePipeline::Deep => "_deep",
+                };
+                write!(
+                    f,
+                    "attention_decode_{dtype}_{head_dim}_rows{rows}{}{pipeline_suffix}",
+                    cache_suffix(cache)
+                )
             }
             Self::RotaryAppend { dtype, head_dim, cache } => {
                 write!(f, "rotary_append_{dtype}_{head_dim}{}", cache_suffix(cache))
@@ -251,5 +294,28 @@ mod tests {
             assert_eq!(Kernel::named(&kernel.to_string()), Some(kernel));
         }
         assert_eq!(Kernel::named("attention"), None);
+    }
+
+    #[test]
+    fn every_operation_fits_the_shared_memory_of_every_chip() {
+        // A block's on sm_86, sm_89 and sm_120, on an A100 and on an H100.
+        const CHIPS: [u32; 3] = [101_376, 166_912, 232_448];
+        for kernel in Kernel::all() {
+            let smallest = match kernel {
+                Kernel::AttentionPrefillSm90 { .. } => CHIPS[2],
+                Kernel::AttentionDecode { pipeline: DecodePipeline::Deep, .. } => CHIPS[1],
+                _ => CHIPS[0],
+            };
+            assert!(kernel.block().shared_bytes <= smallest, "{kernel}: {:?}", kernel.block());
+        }
+        for head_dim in DEEP_HEAD_DIMS {
+            let entries = CHIPS.map(|most| {
+                Kernel::attention_decode(DType::BF16, head_dim, 64, CacheFormat::Model, most).to_string()
+            });
+            let deep = entries.map(|entry| entry.ends_with("_deep"));
+            assert_eq!(deep, [false, true, true], "head_dim {head_dim}");
+        }
+        let fp8 = Kernel::attention_decode(DType::BF16, 128, 64, CacheFormat::Fp8, CHIPS[2]);
+        assert_eq!(fp8.to_string(), "attention_decode_bf16_128_rows64_fp8");
     }
 }

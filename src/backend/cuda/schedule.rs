@@ -38,7 +38,7 @@ pub fn decode_splits(kv_len: usize, max_splits: usize) -> usize {
     kv_len.div_ceil(len)
 }
 
-/// The most splits that one context is cut into, for `blocks` blocks a split and `slots` blocks that the device holds at a time.
+/// The most splits that one context is cut into, for `blocks` blocks a split (one a KV head) and `slots` blocks that the device holds at a time.
 ///
 /// Chosen as if one sequence were alone, so that a sequence is cut in the same places whatever else is in the batch. As a long context is cut into more
 /// than four fifths as many, the mean occupancy over those counts: the fewest splits within 85 % of the best.

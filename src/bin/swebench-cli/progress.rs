@@ -113,9 +113,14 @@ impl<'a> Progress<'a> {
     }
 
     fn set_style(&self, template: &str) {
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.talk.bar().set_style(style);
-        }
+        bar_style(self.talk, template);
+    }
+}
+
+/// Gives the bar this look.
+pub(crate) fn bar_style(talk: &Talk, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        talk.bar().set_style(style);
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::dry_run;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
@@ -19,6 +20,9 @@ const EXAMPLES: &str = "\
 Examples:
   # OpenAI, with the key in OPENAI_API_KEY, for at most ten dollars
   swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path princeton-nlp/SWE-bench_oracle --max-cost 10
+
+  # What that would cost, without a key and for nothing
+  swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path princeton-nlp/SWE-bench_oracle --dry-run
 
   # A server of one's own that speaks OpenAI's protocol, without a key
   swebench-cli run-api --model-name-or-path my-model --base-url http://localhost:8000/v1 \\
@@ -64,6 +68,10 @@ pub(crate) struct RunApiArgs {
     /// Mark the first line of the prompts for Anthropic's cache.
     #[arg(long, help_heading = "Requests")]
     prompt_cache: bool,
+    /// How patches are found: robust, or legacy for the reference's rules [default: robust]
+    #[arg(long, value_name = "MODE", help_heading = "Requests")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_mode: Option<String>,
     /// Only instances whose id matches.
     #[arg(long, value_name = "REGEX", help_heading = "Which instances")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +90,13 @@ pub(crate) struct RunApiArgs {
     #[arg(long, value_name = "FILE", help_heading = "Costs")]
     #[serde(skip_serializing_if = "Option::is_none")]
     prices: Option<PathBuf>,
+    /// Only count tokens and costs: nothing is asked for, spent or written.
+    #[arg(long, help_heading = "Costs")]
+    dry_run: bool,
+    /// Print the dry run as JSON Lines: an object for each instance, then one for all.
+    #[arg(long, requires = "dry_run", help_heading = "Costs")]
+    #[serde(skip)]
+    json: bool,
     /// openai, azure, anthropic or anthropic-text [default: what the model's name tells]
     #[arg(long, value_name = "NAME", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +152,9 @@ pub(crate) fn run(args: &RunApiArgs, talk: &Arc<Talk>) -> Result<Exit, Failure> 
     let config = serde_json::to_string(args)
         .map_err(|error| Failure::new(format!("the flags cannot be passed on: {error}")))?;
     let job = Job::run_api(&config).map_err(Failure::of_configuration)?;
+    if args.dry_run {
+        return dry_run::show(job, talk, args.json);
+    }
     let summary = Progress::new(talk, "waiting for answers", "left out by the filter").follow(job)?;
     tell(talk, &summary);
     if let Some(file) = summary["output_file"].as_str().filter(|file| !file.is_empty()) {

@@ -1,10 +1,12 @@
 //! Configurations: their JSON Schemas, and what a configuration means once defaults are filled in.
 
+mod diff;
 mod generate;
 mod model;
 mod run;
 mod strict;
 
+pub(super) use diff::DiffConfig;
 pub(super) use generate::GenerateConfig;
 pub(super) use model::ModelConfig;
 pub(super) use strict::parse;
@@ -24,6 +26,9 @@ use crate::run::bench::BenchConfig;
 use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::review::PredictionsConfig;
+use crate::run::text_dataset::TextDatasetConfig;
+use crate::run::tokenize_dataset::TokenizeDatasetConfig;
 
 /// A configuration or request that crosses the boundary as JSON.
 pub(super) trait Config: Serialize + DeserializeOwned + JsonSchema {
@@ -54,14 +59,18 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 7] = [
+static KINDS: [Kind; 11] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
     Kind::of::<RunLlamaConfig>(),
     Kind::of::<RunApiConfig>(),
     Kind::of::<Bm25RetrievalConfig>(),
+    Kind::of::<TextDatasetConfig>(),
+    Kind::of::<TokenizeDatasetConfig>(),
     Kind::of::<EvalRetrievalConfig>(),
     Kind::of::<BenchConfig>(),
+    Kind::of::<DiffConfig>(),
+    Kind::of::<PredictionsConfig>(),
 ];
 
 fn effective<T: Config>(json: &str) -> Result<String> {
@@ -73,8 +82,10 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 /// The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
 ///
 /// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
-/// "run-api" (swebench_run_api_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
-/// (swebench_run_eval_retrieval_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+/// "run-api" (swebench_run_api_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "create-text-dataset"
+/// (swebench_run_text_dataset_start), "tokenize-dataset" (swebench_run_tokenize_dataset_start), "eval-retrieval"
+/// (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
+/// (swebench_predictions_start). Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -129,9 +140,10 @@ mod tests {
     fn an_unknown_kind_lists_the_known_ones() {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .contains("expected model, generate, run-llama, run-api, bm25-retrieval, eval-retrieval, bench, got modle"),
+            error.to_string().contains(
+                "expected model, generate, run-llama, run-api, bm25-retrieval, create-text-dataset, tokenize-dataset, \
+                 eval-retrieval, bench, diff, predictions, got modle"
+            ),
             "{error}"
         );
     }

@@ -155,11 +155,12 @@ impl Partial {
         self.answer.usage.is_some() || !self.answer.choices.is_empty()
     }
 
-    /// The answer when the connection has ended; `None` when it ended too early. Some servers leave the end mark out.
+    /// The answer when the stream has ended; `None` when it ended too early. Some servers leave the end mark out, and
+    /// some set it below an answer that they have given up (llama-cpp-python, when another request comes in).
     pub(super) fn take_finished(&mut self) -> Option<Answer> {
         let choices = &self.answer.choices;
-        let complete = self.done || choices.iter().all(|choice| choice.finish_reason.is_some());
-        (complete && !choices.is_empty()).then(|| std::mem::take(&mut self.answer))
+        let complete = !choices.is_empty() && choices.iter().all(|choice| choice.finish_reason.is_some());
+        complete.then(|| std::mem::take(&mut self.answer))
     }
 
     fn choice(&mut self, index: u64) -> Result<&mut Choice, Misread> {

@@ -371,6 +371,12 @@ fn streams_of_several_choices_are_kept_apart() {
         json!("[DONE]"),
     ];
     let (emitted, answer) = stream(Protocol::Chat, &events).unwrap();
+    let given_up = [chunk(0, "a", Value::Null), json!("[DONE]")];
+    assert_eq!(
+        stream(Protocol::Chat, &given_up).unwrap().1,
+        None,
+        "an end mark does not make an answer whole"
+    );
     let texts: Vec<String> = answer.unwrap().choices.into_iter().map(|choice| choice.text).collect();
     assert_eq!((emitted.as_str(), texts.as_slice()), ("a", &["a".to_owned(), "bc".to_owned()][..]));
     let far = stream(Protocol::Chat, &[chunk(u64::MAX, "x", Value::Null)]);

@@ -211,11 +211,25 @@ async fn a_stream_that_breaks_is_asked_for_again_unless_its_text_is_out() {
         "{start}data: {{\"type\":\"error\",\"error\":{{\"type\":\"overloaded_error\",\"message\":\"x\"}}}}\n\n"
     );
     let whole = format!("{start}{rest}");
-    for broken in [events(start, 50, true), events(start, 50, false), events(&overloaded, 50, false)] {
+    let given_up = format!("{start}data: [DONE]\n\n");
+    for (broken, cut_off) in [
+        (events(start, 50, true), true),
+        (events(start, 50, false), true),
+        (events(&given_up, 50, false), true),
+        (events(&overloaded, 50, false), false),
+    ] {
         let server = Server::start(vec![broken, events(&whole, 50, false)]);
         let config = ClientConfig { stream: true, ..config(Provider::Anthropic, &server.url) };
-        let response = client(&config).complete(&request(), None).await.unwrap();
+        let (sender, paces) = std::sync::mpsc::channel();
+        let observer = Mutex::new(sender);
+        let observed = client(&config)
+            .with_pace_observer(Arc::new(move |pace: &Pace| observer.lock().unwrap().send(*pace).unwrap()));
+        let response = observed.complete(&request(), None).await.unwrap();
         assert_eq!(statuses(&response.attempts), [Some(200), Some(200)]);
+        drop(observed);
+        let paces: Vec<Pace> = paces.iter().collect();
+        // Answers have heads; one that was left unfinished is told of once more. A refusal in the stream says so itself.
+        assert_eq!(paces.iter().filter(|pace| pace.cut_off).count(), usize::from(cut_off));
         assert_eq!(response.choices[0].text, "hal");
         // The first try was billed for its prompt at least.
         assert_eq!(

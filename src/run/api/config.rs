@@ -12,6 +12,8 @@ use crate::client::{
     ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Prices, Provider, RetryPolicy,
 };
 use crate::error::{Error, Result};
+use crate::patch::Mode;
+use crate::run::names::api_file_name;
 use crate::run::shard::{Shard, ShardMode};
 
 /// Most requests in flight where the server decides how many there may be.
@@ -39,6 +41,9 @@ pub struct RunApiConfig {
     pub n: NonZeroU32,
     /// Whether the first line of the prompts is marked for Anthropic's cache; false by default.
     pub prompt_cache: bool,
+    /// The rules by which patches are found: `robust`, which also mends the counts of their hunks, or `legacy`, the
+    /// reference's byte for byte; `robust` by default.
+    pub patch_mode: Mode,
 
     /// Only instances whose id this regular expression matches; all by default.
     pub filter: Option<String>,
@@ -55,6 +60,8 @@ pub struct RunApiConfig {
     pub max_cost: Option<f64>,
     /// Prices in LiteLLM's format, looked up before the built-in ones.
     pub prices: Option<PathBuf>,
+    /// Whether prompts are only counted and priced: nothing is asked for, spent or written; false by default.
+    pub dry_run: bool,
 
     /// Whose protocol to speak: `openai`, `azure`, `anthropic` or `anthropic-text`; by default what the model's name tells.
     pub provider: Option<Provider>,
@@ -96,6 +103,7 @@ impl Default for RunApiConfig {
             max_tokens: None,
             n: NonZeroU32::MIN,
             prompt_cache: false,
+            patch_mode: Mode::Robust,
             filter: None,
             redo_failed: false,
             shard_id: None,
@@ -103,6 +111,7 @@ impl Default for RunApiConfig {
             shard: None,
             max_cost: None,
             prices: None,
+            dry_run: false,
             provider: None,
             base_url: None,
             api_version: None,
@@ -160,6 +169,16 @@ impl RunApiConfig {
         Shard::choose(self.shard, self.shard_id, self.num_shards)?.resolve(lookup, self.num_shards)
     }
 
+    /// Where the predictions go.
+    pub(super) fn output_file(&self, shard: Option<Shard>) -> PathBuf {
+        self.output_dir.join(api_file_name(
+            &self.model_name_or_path,
+            &self.dataset_name_or_path,
+            &self.split,
+            shard,
+        ))
+    }
+
     /// The most to spend.
     pub(super) fn cap(&self) -> Result<Option<Money>> {
         let money = |dollars: f64| {
@@ -195,6 +214,7 @@ impl RunApiConfig {
             key: match (&self.key_env, &self.key_file) {
                 (Some(variable), _) => KeySource::Environment(variable.clone()),
                 (None, Some(path)) => KeySource::File(path.clone()),
+                (None, None) if self.dry_run => KeySource::Optional,
                 (None, None) => KeySource::Auto,
             },
             ca_file: self.ca_file.clone(),

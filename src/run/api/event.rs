@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::client::Money;
+use crate::client::{Method, Money};
 
 /// A report of a running run, in the order in which things happen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +36,25 @@ pub enum RunEvent {
         running: usize,
         /// Dollars of this file, earlier runs included; `None` where the price is not known.
         spent: Option<Money>,
+    },
+    /// An instance of a dry run is counted.
+    Planned {
+        /// The instance.
+        instance_id: String,
+        /// Tokens of its prompt; `None` when it has none.
+        prompt_tokens: Option<u64>,
+        /// How they were counted.
+        method: Option<Method>,
+        /// Dollars of the prompt alone; `None` where the price is not known.
+        cost_least: Option<Money>,
+        /// Dollars with the longest answer; `None` where that or the price is not known.
+        cost_most: Option<Money>,
+        /// What is reserved below `max_cost` while it is in flight.
+        cost_reserved: Option<Money>,
+        /// Why it would not be sent.
+        error: Option<String>,
+        /// Why it may be refused.
+        doubt: Option<String>,
     },
     /// An instance has its line in the predictions file.
     InstanceFinished {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,40 +41,20 @@ impl Ledger {
     /// # Errors
     /// `Io` when either file cannot be read or the ledger not be written.
     pub(super) fn open(predictions: &Path) -> Result<(Self, Money)> {
-        let mut name = OsString::from(predictions);
-        name.push(".costs");
-        let path = PathBuf::from(name);
+        let path = beside(predictions);
         let error = |error| Error::io("open the ledger of costs", &path, error);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(error)?;
-        let mut accounts: HashMap<String, Account> = HashMap::new();
-        let mut is_torn = false;
-        for_each_entry(&file, &path, |entry, ends| {
-            is_torn = !ends;
-            let Some(Entry { instance_id, at_most, cost }) = entry else { return };
-            let account = accounts.entry(instance_id).or_default();
-            if let Some(cost) = cost {
-                account.settled += cost;
-                account.open = Money::ZERO;
-            }
-            account.open += at_most.unwrap_or_default();
-        })?;
-        if is_torn {
+        let accounts = Accounts::read(&file, &path)?;
+        if accounts.is_torn {
             file.write_all(b"\n").map_err(error)?;
         }
-        let mut spent: Money = accounts.values().map(|account| account.settled + account.open).sum();
+        let spent = accounts.spent(predictions)?;
         let ledger = Self { path: path.clone(), file: Mutex::new(file) };
-        for (instance_id, account) in accounts.iter().filter(|(_, account)| account.open > Money::ZERO) {
+        for (instance_id, account) in accounts.by_id.iter().filter(|(_, account)| account.open > Money::ZERO)
+        {
             // From here on it is a cost like any other, which what the instance costs next does not replace.
             ledger.settle(instance_id, account.open)?;
         }
-        let records = File::open(predictions).map_err(|error| Error::io("read", predictions, error))?;
-        for_each_entry(&records, predictions, |entry, _| {
-            if let Some(Entry { instance_id, cost: Some(cost), .. }) = entry
-                && !accounts.contains_key(&instance_id)
-            {
-                spent += cost;
-            }
-        })?;
         Ok((ledger, spent))
     }
 
@@ -100,6 +80,69 @@ impl Ledger {
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&line).map_err(|error| Error::io("append to the ledger of costs", &self.path, error))
+    }
+}
+
+/// What the runs of this predictions file have spent, as [`Ledger::open`] says; the files stay as they are.
+///
+/// # Errors
+/// `Io` when one of them is there and cannot be read.
+pub(super) fn spent(predictions: &Path) -> Result<Money> {
+    let path = beside(predictions);
+    let accounts = match File::open(&path) {
+        Ok(file) => Accounts::read(&file, &path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Accounts::default(),
+        Err(error) => return Err(Error::io("open the ledger of costs", &path, error)),
+    };
+    accounts.spent(predictions)
+}
+
+fn beside(predictions: &Path) -> PathBuf {
+    let mut name = OsString::from(predictions);
+    name.push(".costs");
+    PathBuf::from(name)
+}
+
+/// What a ledger says.
+#[derive(Default)]
+struct Accounts {
+    by_id: HashMap<String, Account>,
+    /// Whether its last line has no end.
+    is_torn: bool,
+}
+
+impl Accounts {
+    fn read(file: &File, path: &Path) -> Result<Self> {
+        let mut accounts = Self::default();
+        for_each_entry(file, path, |entry, ends| {
+            accounts.is_torn = !ends;
+            let Some(Entry { instance_id, at_most, cost }) = entry else { return };
+            let account = accounts.by_id.entry(instance_id).or_default();
+            if let Some(cost) = cost {
+                account.settled += cost;
+                account.open = Money::ZERO;
+            }
+            account.open += at_most.unwrap_or_default();
+        })?;
+        Ok(accounts)
+    }
+
+    /// The sum, with the records of instances that the ledger does not know.
+    fn spent(&self, predictions: &Path) -> Result<Money> {
+        let mut spent: Money = self.by_id.values().map(|account| account.settled + account.open).sum();
+        let records = match File::open(predictions) {
+            Ok(records) => records,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(spent),
+            Err(error) => return Err(Error::io("read", predictions, error)),
+        };
+        for_each_entry(&records, predictions, |entry, _| {
+            if let Some(Entry { instance_id, cost: Some(cost), .. }) = entry
+                && !self.by_id.contains_key(&instance_id)
+            {
+                spent += cost;
+            }
+        })?;
+        Ok(spent)
     }
 }
 
@@ -141,21 +184,24 @@ mod tests {
             "{\"instance_id\":\"old\",\"cost\":0.5}\n{\"instance_id\":\"a\",\"cost\":0.03}\n{\"instance_id\":\"free\",\"cost\":null}\n",
         )
         .unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(53));
+        assert_eq!(spent(&predictions).unwrap(), cents(53));
+        assert_eq!(spent(&dir.path().join("none")).unwrap(), Money::ZERO);
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
         ledger.settle("a", cents(3)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14));
+        assert_eq!(spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14 + 1));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(50 + 3 + 5 + 14 + 1));
         ledger.reserve("c", cents(2)).unwrap();
         assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
     }

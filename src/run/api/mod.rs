@@ -1,32 +1,35 @@
 //! The run of a service's model over a dataset: prompts out, one prediction a line in, continued where it stopped.
 
 mod config;
+mod dry_run;
 mod event;
 mod ledger;
 mod model_args;
 mod plan;
+mod prompts;
 mod select;
 mod send;
 
 pub use config::RunApiConfig;
+pub use dry_run::{DryRun, Lengths, dry_run};
 pub use event::{RunEvent, RunSummary};
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::load::load;
-use super::names::api_file_name;
 use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
+use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
-use crate::dataset::DatasetSpec;
+use crate::dataset::{DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::patch::legacy::extract_diff;
+use crate::patch::model_patch;
 use ledger::Ledger;
 use plan::Planner;
-use select::{Filter, Prompt, Selection, select};
-use send::{Bill, End, Outcome, Pool, Shared, pace_observer};
+use prompts::{Prompts, survey};
+use select::{Filter, Selection, select};
+use send::{Bill, End, Outcome, Pool, Shared, pace_observer, request};
 
 /// How long to wait for an outcome before looking at the cancel token.
 const POLL: Duration = Duration::from_millis(20);
@@ -71,43 +74,36 @@ fn run_stages(
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
     let planner = Planner::new(config, client.provider(), &config.prices()?)?;
-    let spec = DatasetSpec {
-        name_or_path: config.dataset_name_or_path.clone(),
-        split: config.split.clone(),
-        columns: vec!["text".into()],
-        cache_dir: config.cache_dir.clone(),
-    };
-    let dataset = load(&spec, cancel)?;
-    dataset.require("text")?;
-    cancel.check()?;
+    let split = open_dataset(config, cancel)?;
+    let rows = survey(&split, cancel)?;
 
-    let name = api_file_name(&config.model_name_or_path, &config.dataset_name_or_path, &config.split, shard);
-    let output_file = config.output_dir.join(name);
+    let output_file = config.output_file(shard);
     let mut file = PredictionsFile::open(&output_file)?;
-    if let Some(message) = file.set_aside_warning() {
+    for message in [file.set_aside_warning(), planner.warning().map(str::to_owned)].into_iter().flatten() {
         on_event(RunEvent::Warning { message });
     }
-    let ledger = planner.has_price().then(|| Ledger::open(file.path())).transpose()?;
+    let ledger = planner.price().is_some().then(|| Ledger::open(file.path())).transpose()?;
     let (ledger, spent) = ledger.map_or((None, Money::ZERO), |(ledger, spent)| (Some(ledger), spent));
     let filter = Filter { instance_id: config.filter()?, shard };
-    let Selection { pending, total, already_done, skipped } =
-        select(dataset.instances, &filter, |instance_id| {
-            !file.is_finished(instance_id) && (!config.redo_failed || file.has_failed(instance_id))
-        });
+    let Selection { pending, total, already_done, skipped } = select(rows, &filter, |instance_id| {
+        !file.is_finished(instance_id) && (!config.redo_failed || file.has_failed(instance_id))
+    });
     *summary = RunSummary {
         output_file: output_file.clone(),
         total,
         already_done,
         skipped,
-        spent: planner.has_price().then_some(spent),
+        spent: ledger.is_some().then_some(spent),
         ..RunSummary::default()
     };
     on_event(RunEvent::Started { output_file, total, already_done, skipped });
     if pending.is_empty() {
         return Ok(());
     }
-    let pending_ids: HashSet<&str> = pending.iter().map(|prompt| prompt.instance_id.as_str()).collect();
+    let pending_ids: HashSet<&str> = pending.iter().map(|row| row.instance_id.as_str()).collect();
     file.discard_failures(|instance_id| pending_ids.contains(instance_id))?;
+    drop(pending_ids);
+    let prompts = Prompts::gather(&split, pending, &config.output_dir, cancel)?;
 
     let shared = Arc::new(Shared {
         client,
@@ -116,33 +112,49 @@ fn run_stages(
         budget: Budget::new(config.cap()?, spent),
         ledger,
     });
-    let pool = Pool::start(Arc::clone(&shared))?;
+    let pool = Pool::start()?;
     Work { config, shared: &shared, pool, file, on_event, summary, end: None, last_progress: Instant::now() }
-        .finish_all(pending, cancel)
+        .finish_all(prompts, cancel)
+}
+
+/// The split with its prompts.
+fn open_dataset(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
+    let spec = DatasetSpec {
+        name_or_path: config.dataset_name_or_path.clone(),
+        split: config.split.clone(),
+        columns: vec!["text".into()],
+        cache_dir: config.cache_dir.clone(),
+    };
+    open_split(spec, cancel)
 }
 
 struct Work<'a> {
     config: &'a RunApiConfig,
-    shared: &'a Shared,
-    pool: Pool,
+    shared: &'a Arc<Shared>,
+    pool: Pool<Outcome>,
     file: PredictionsFile,
     on_event: &'a mut dyn FnMut(RunEvent),
     summary: &'a mut RunSummary,
     /// Why nothing more is sent; what is in flight is waited for.
-    end: Option<Error>,
+    end: Option<Reason>,
     last_progress: Instant,
 }
 
+/// Why a run ends.
+struct Reason {
+    error: Error,
+    first_hand: bool,
+}
+
 impl Work<'_> {
-    fn finish_all(mut self, pending: Vec<Prompt>, cancel: &CancelToken) -> Result<()> {
-        let mut pending = pending.into_iter();
+    fn finish_all(mut self, mut prompts: Prompts, cancel: &CancelToken) -> Result<()> {
         loop {
             while !self.is_ending() && self.pool.running() < self.config.max_submitted() {
-                let Some(prompt) = pending.next() else { break };
-                self.pool.submit(prompt);
+                let Some(prompt) = prompts.next() else { break };
+                self.pool.submit(request(Arc::clone(self.shared), prompt?));
             }
             if self.pool.running() == 0 {
-                self.summary.unaffordable += if self.end.is_none() { pending.len() } else { 0 };
+                self.summary.unaffordable += if self.end.is_none() { prompts.len() } else { 0 };
                 break;
             }
             cancel.check()?;
@@ -159,7 +171,7 @@ impl Work<'_> {
                 ),
             });
         }
-        self.end.map_or(Ok(()), Err)
+        self.end.map_or(Ok(()), |end| Err(end.error))
     }
 
     fn is_ending(&self) -> bool {
@@ -167,13 +179,13 @@ impl Work<'_> {
     }
 
     fn take(&mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { instance_id, text, end } = outcome;
+        let Outcome { instance_id, end } = outcome;
         match end {
-            End::Answered { response, bill } => self.finish(instance_id, text, response, bill),
+            End::Answered { response, text, bill } => self.finish(instance_id, text, response, bill),
             End::Failed { failure, bill } if failure.kind.is_final() => {
                 // The instance is not to blame and has no record.
                 self.settle(&instance_id, bill)?;
-                self.end.get_or_insert(failure.error);
+                self.stop(failure.error, !failure.attempts.is_empty());
                 Ok(())
             }
             End::Failed { failure, bill } => self.fail(instance_id, &failure.error, Some(bill)),
@@ -183,9 +195,16 @@ impl Work<'_> {
                 Ok(())
             }
             End::Unrecorded(error) => {
-                self.end.get_or_insert(error);
+                self.stop(error, true);
                 Ok(())
             }
+        }
+    }
+
+    /// Sends nothing more, for this reason. What was met first-hand says more than what was not sent because of it.
+    fn stop(&mut self, error: Error, first_hand: bool) {
+        if self.end.as_ref().is_none_or(|end| first_hand && !end.first_hand) {
+            self.end = Some(Reason { error, first_hand });
         }
     }
 
@@ -194,7 +213,7 @@ impl Work<'_> {
         let mut samples: Vec<Sample> = choices
             .into_iter()
             .map(|choice| Sample {
-                model_patch: extract_diff(&choice.text).to_owned(),
+                model_patch: model_patch(&choice.text, self.config.patch_mode),
                 finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
                 full_output: choice.text,
             })
@@ -286,7 +305,9 @@ fn token_usage(usage: &Usage) -> TokenUsage {
     TokenUsage {
         prompt_tokens: count(usage.input_tokens),
         cached_tokens: count(usage.cached_tokens),
+        cache_write_tokens: count(usage.cache_write_tokens),
         completion_tokens: count(usage.output_tokens),
+        reasoning_tokens: count(usage.reasoning_tokens),
     }
 }
 

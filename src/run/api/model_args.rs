@@ -41,10 +41,42 @@ impl ModelArgs {
                         Some(number.ok_or_else(|| wrong("a number of tokens, at least 1", part))?);
                 }
                 "n" => return Err(wrong("no `n`, which has a flag of its own", part)),
+                "model" => return Err(wrong("no `model`, which `model_name_or_path` names", part)),
+                "messages" | "system" | "input" | "instructions" | "prompt" => {
+                    return Err(wrong("no prompt, which is the dataset's", part));
+                }
                 _ => drop(args.extra.insert(key.to_owned(), value)),
             }
         }
         Ok(args)
+    }
+}
+
+/// Parameters by which a request's tokens cost something else than the price tables say, or more than tokens are billed.
+const REPRICING: [&str; 9] = [
+    "service_tier",
+    "speed",
+    "inference_geo",
+    "best_of",
+    "tools",
+    "web_search_options",
+    "prediction",
+    "modalities",
+    "audio",
+];
+/// The values of `service_tier` that mean the listed prices.
+const LISTED_TIERS: [&str; 2] = ["default", "standard_only"];
+
+impl ModelArgs {
+    /// The first parameter that makes the price another one, as it was given.
+    pub(super) fn repricing(&self) -> Option<String> {
+        let is_listed = |key: &str, value: &Value| {
+            value.is_null()
+                || key == "service_tier" && value.as_str().is_some_and(|tier| LISTED_TIERS.contains(&tier))
+        };
+        let found = |key: &&str| self.extra.get(*key).filter(|value| !is_listed(key, value)).is_some();
+        let key = REPRICING.into_iter().find(found)?;
+        Some(format!("{key}={}", self.extra[key]))
     }
 }
 
@@ -103,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_the_price_is_known() {
+        for (text, expected) in [
+            ("seed=1", None),
+            ("service_tier=default", None),
+            ("service_tier=standard_only,tools=null", None),
+            ("service_tier=flex", Some("service_tier=\"flex\"")),
+            ("seed=1,best_of=3", Some("best_of=3")),
+        ] {
+            assert_eq!(ModelArgs::parse(text).unwrap().repricing().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_shown() {
         for (text, part) in [
             ("temperature", "`temperature`"),
@@ -111,6 +156,8 @@ mod tests {
             ("max_tokens=0", "`max_tokens=0`"),
             ("=3", "`=3`"),
             ("n=3", "`n=3`"),
+            ("model=gpt-4o", "`model=gpt-4o`"),
+            ("seed=1,messages=[]", "`messages=[]`"),
         ] {
             let error = ModelArgs::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

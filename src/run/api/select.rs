@@ -1,30 +1,32 @@
-//! From a dataset's rows to the prompts of this run: filter, order, shard, what is done.
+//! Which of a dataset's instances a run takes: filter, order, shard, what is done.
 
 use regex::Regex;
 
-use crate::dataset::Instance;
 use crate::error::{Error, Result};
 use crate::run::shard::Shard;
 
-/// An instance and what the model is asked; without a text when the dataset has none for it.
+/// An instance of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Prompt {
+pub(super) struct Row {
+    /// Its place in the dataset, from 0.
+    pub(super) number: usize,
     pub(super) instance_id: String,
-    pub(super) text: String,
+    /// Length of its prompt in characters, which is what the reference orders by.
+    pub(super) num_chars: usize,
 }
 
-/// Which prompts a run takes.
+/// Which instances a run takes.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     pub(super) instance_id: Option<Regex>,
     pub(super) shard: Option<Shard>,
 }
 
-/// The prompts of a run.
+/// The instances of a run.
 #[derive(Debug)]
 pub(super) struct Selection {
     /// What is left to do, shortest first.
-    pub(super) pending: Vec<Prompt>,
+    pub(super) pending: Vec<Row>,
     /// Instances of the shard, finished ones included.
     pub(super) total: usize,
     /// Instances of the shard that are not to be done.
@@ -35,32 +37,25 @@ pub(super) struct Selection {
 
 /// Filters by id, orders by length and id, cuts the shard out, and only then drops what is done: shards stay the same
 /// however often a run is resumed.
-pub(super) fn select(
-    instances: Vec<Instance>,
-    filter: &Filter,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Selection {
-    let all = instances.len();
-    let mut prompts: Vec<Prompt> = instances
-        .into_iter()
-        .filter(|instance| {
-            filter.instance_id.as_ref().is_none_or(|regex| regex.is_match(&instance.instance_id))
-        })
-        .map(|instance| Prompt { instance_id: instance.instance_id, text: instance.text.unwrap_or_default() })
-        .collect();
-    let skipped = all - prompts.len();
-    prompts.sort_by(|a, b| a.text.len().cmp(&b.text.len()).then_with(|| a.instance_id.cmp(&b.instance_id)));
-    if let Some(shard) = filter.shard {
-        let range = shard.range(prompts.len());
-        prompts.truncate(range.end);
-        prompts.drain(..range.start);
+pub(super) fn select(mut rows: Vec<Row>, filter: &Filter, is_wanted: impl Fn(&str) -> bool) -> Selection {
+    let all = rows.len();
+    if let Some(regex) = &filter.instance_id {
+        rows.retain(|row| regex.is_match(&row.instance_id));
     }
-    let total = prompts.len();
-    prompts.retain(|prompt| is_wanted(&prompt.instance_id));
-    Selection { already_done: total - prompts.len(), pending: prompts, total, skipped }
+    let skipped = all - rows.len();
+    rows.sort_by(|a, b| a.num_chars.cmp(&b.num_chars).then_with(|| a.instance_id.cmp(&b.instance_id)));
+    if let Some(shard) = filter.shard {
+        let range = shard.range(rows.len());
+        rows.truncate(range.end);
+        rows.drain(..range.start);
+    }
+    let total = rows.len();
+    rows.retain(|row| is_wanted(&row.instance_id));
+    Selection { already_done: total - rows.len(), pending: rows, total, skipped }
 }
 
-/// System and user message: what is before and after the first line end. A prompt of one line has no system message.
+/// System and user message: what is before and after the first line end. A prompt of one line has no system message, and
+/// one that begins with an empty line neither.
 ///
 /// # Errors
 /// `InvalidData` for a prompt without any text.
@@ -69,9 +64,14 @@ pub(super) fn split_messages(text: &str) -> Result<(&str, &str)> {
         return Err(Error::invalid_data("the instance has no `text`"));
     }
     match text.split_once('\n') {
-        Some((system, user)) if !user.trim().is_empty() => Ok((system, user)),
+        Some((system, user)) if !system.is_empty() && !user.trim().is_empty() => Ok((system, user)),
         _ => Ok(("", text)),
     }
+}
+
+/// The prompt that [`split_messages`] took apart.
+pub(super) fn join_messages(system: &str, user: &str) -> String {
+    if system.is_empty() { user.to_owned() } else { [system, user].join("\n") }
 }
 
 #[cfg(test)]
@@ -87,18 +87,14 @@ mod tests {
             done: &[&str],
             expected: (&[&str], usize),
         ) {
-            let instances = [("c", 9), ("x", 1), ("b", 3), ("a", 3), ("d", 5)];
-            let instances = instances.map(|(id, len)| Instance {
-                instance_id: id.into(),
-                text: Some("t".repeat(len)),
-                ..Instance::default()
-            });
+            let rows = [("c", 9), ("x", 1), ("b", 3), ("a", 3), ("d", 5)];
+            let rows = rows.map(|(id, num_chars)| Row { number: 0, instance_id: id.into(), num_chars });
             let filter = Filter {
                 instance_id: filter.map(|filter| Regex::new(filter).unwrap()),
                 shard: shard.map(|(index, count)| Shard::new(index, count).unwrap()),
             };
-            let selection = select(instances.to_vec(), &filter, |id| !done.contains(&id));
-            let ids: Vec<_> = selection.pending.iter().map(|prompt| prompt.instance_id.as_str()).collect();
+            let selection = select(rows.to_vec(), &filter, |id| !done.contains(&id));
+            let ids: Vec<_> = selection.pending.iter().map(|row| row.instance_id.as_str()).collect();
             assert_eq!((&ids[..], selection.already_done), expected);
         }
         check(None, None, &[], (&["x", "a", "b", "d", "c"], 0));
@@ -112,10 +108,14 @@ mod tests {
         #[track_caller]
         fn check(text: &str, expected: Option<(&str, &str)>) {
             assert_eq!(split_messages(text).ok(), expected);
+            if let Some((system, user)) = expected {
+                assert_eq!(join_messages(system, user), text);
+            }
         }
         check("You will\nDo it\n\n", Some(("You will", "Do it\n\n")));
         check("one line", Some(("", "one line")));
         check("one line\n\n", Some(("", "one line\n\n")));
+        check("\nsecond line", Some(("", "\nsecond line")));
         check(" \n\n", None);
     }
 }

@@ -8,9 +8,11 @@ use tokio::runtime::Runtime;
 
 use super::ledger::Ledger;
 use super::plan::{Plan, Planner};
-use super::select::Prompt;
+use super::prompts::Prompt;
+use super::select::join_messages;
 use crate::client::{
-    Budget, Client, Failure, FailureKind, Limiter, Pace, PaceObserver, Permit, Reservation, Response, Usage,
+    Budget, Client, Count, Failure, FailureKind, Fit, Limiter, Pace, PaceObserver, Permit, Request,
+    Reservation, Response, Usage,
 };
 use crate::error::{Error, Result};
 
@@ -30,7 +32,7 @@ pub(super) fn pace_observer() -> PaceObserver {
         // Without a permit there is no request of this run.
         let _ = PERMIT.try_with(|permit| {
             permit.observe(pace);
-            if matches!(pace.status, 429 | 503 | 529) {
+            if pace.cut_off || matches!(pace.status, 429 | 503 | 529) {
                 permit.throttled(pace.wait());
             }
         });
@@ -40,8 +42,6 @@ pub(super) fn pace_observer() -> PaceObserver {
 /// How an instance's request went.
 pub(super) struct Outcome {
     pub(super) instance_id: String,
-    /// The prompt as it was sent.
-    pub(super) text: String,
     pub(super) end: End,
 }
 
@@ -49,6 +49,8 @@ pub(super) struct Outcome {
 pub(super) enum End {
     Answered {
         response: Response,
+        /// The prompt as it was sent.
+        text: String,
         bill: Bill,
     },
     Failed {
@@ -81,21 +83,20 @@ pub(super) struct Shared {
     pub(super) ledger: Option<Ledger>,
 }
 
-/// Sends requests in the background; dropping it drops those in flight at once.
-pub(super) struct Pool {
-    shared: Arc<Shared>,
+/// Works in the background; dropping it drops what is in flight at once.
+pub(super) struct Pool<T> {
     runtime: Option<Runtime>,
-    sender: Sender<Outcome>,
-    receiver: Receiver<Outcome>,
+    sender: Sender<T>,
+    receiver: Receiver<T>,
     running: usize,
 }
 
-impl Pool {
+impl<T: Send + 'static> Pool<T> {
     /// Starts the runtime.
     ///
     /// # Errors
     /// `Io` when the system gives no threads.
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Self> {
+    pub(super) fn start() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
             .thread_name("swebench-api")
@@ -106,28 +107,27 @@ impl Pool {
                     .with_source(source)
             })?;
         let (sender, receiver) = channel();
-        Ok(Self { shared, runtime: Some(runtime), sender, receiver, running: 0 })
+        Ok(Self { runtime: Some(runtime), sender, receiver, running: 0 })
     }
 
-    /// Queues a prompt's request.
-    pub(super) fn submit(&mut self, prompt: Prompt) {
-        let (shared, sender) = (Arc::clone(&self.shared), self.sender.clone());
+    /// Starts a piece of work.
+    pub(super) fn submit(&mut self, work: impl Future<Output = T> + Send + 'static) {
         let Some(runtime) = &self.runtime else { return };
+        let sender = self.sender.clone();
         self.running += 1;
         runtime.spawn(async move {
-            let outcome = request(&shared, prompt).await;
             // A run that has ended wants no outcomes any more.
-            let _ = sender.send(outcome);
+            let _ = sender.send(work.await);
         });
     }
 
-    /// Requests that were submitted and whose outcome is not known.
+    /// Pieces of work whose outcome was not taken yet.
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
     /// The next outcome, if there is one within `timeout`.
-    pub(super) fn next(&mut self, timeout: Duration) -> Option<Outcome> {
+    pub(super) fn next(&mut self, timeout: Duration) -> Option<T> {
         match self.receiver.recv_timeout(timeout) {
             Ok(outcome) => {
                 self.running -= 1;
@@ -138,7 +138,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -146,18 +146,36 @@ impl Drop for Pool {
     }
 }
 
-async fn request(shared: &Shared, prompt: Prompt) -> Outcome {
+/// Asks for a prompt's answer.
+pub(super) async fn request(shared: Arc<Shared>, prompt: Prompt) -> Outcome {
     let Prompt { instance_id, text } = prompt;
-    match shared.planner.plan(&text) {
-        Ok(plan) => {
-            let end = send(shared, &instance_id, &plan).await;
-            Outcome { instance_id, text: plan.text, end }
+    let end = match shared.planner.request(text) {
+        Ok(request) => send(&shared, &instance_id, request).await,
+        Err(error) => End::Refused(error),
+    };
+    Outcome { instance_id, end }
+}
+
+/// What a request takes, after the service was asked where an estimate alone says that it is too long.
+async fn plan(shared: &Shared, request: &Request) -> Result<Plan> {
+    let mut plan = shared.planner.plan(&shared.planner.count(request));
+    if matches!(plan.fit, Fit::Doubtful(_)) && shared.client.has_key() {
+        // Where this fails, the request itself will say why.
+        if let Ok(Some(tokens)) = shared.client.count_tokens(request).await {
+            plan = shared.planner.plan(&Count::from_provider(tokens));
         }
-        Err(error) => Outcome { instance_id, text, end: End::Refused(error) },
+    }
+    match plan.fit {
+        Fit::Overflows(overflow) => Err(Error::invalid_argument(overflow.to_string())),
+        Fit::Fits | Fit::Doubtful(_) => Ok(plan),
     }
 }
 
-async fn send(shared: &Shared, instance_id: &str, plan: &Plan) -> End {
+async fn send(shared: &Shared, instance_id: &str, request: Request) -> End {
+    let plan = &match plan(shared, &request).await {
+        Ok(plan) => plan,
+        Err(error) => return End::Refused(error),
+    };
     let permit = Arc::new(shared.limiter.acquire(plan.tokens).await);
     let mut bill = Bill {
         reservation: None,
@@ -170,13 +188,13 @@ async fn send(shared: &Shared, instance_id: &str, plan: &Plan) -> End {
         if let Err(end) = reserve(shared, instance_id, plan, &mut bill).await {
             return end;
         }
-        let answer = PERMIT.scope(Arc::clone(&permit), shared.client.complete(&plan.request, None)).await;
-        let (usage, unmetered) = match &answer {
-            Ok(response) => (response.usage, response.unmetered),
-            Err(failure) => (failure.usage, failure.unmetered),
+        let answer = PERMIT.scope(Arc::clone(&permit), shared.client.complete(&request, None)).await;
+        let (usage, unmetered, attempts) = match &answer {
+            Ok(response) => (response.usage, response.unmetered, &response.attempts),
+            Err(failure) => (failure.usage, failure.unmetered, &failure.attempts),
         };
         bill.usage += usage;
-        let cost = shared.planner.cost(&usage, unmetered, plan.worst_case);
+        let cost = shared.planner.cost(attempts, unmetered, plan.worst_case);
         bill.cost = bill.cost.zip(cost).map(|(before, cost)| before + cost);
         match answer {
             Ok(response) => {
@@ -184,7 +202,8 @@ async fn send(shared: &Shared, instance_id: &str, plan: &Plan) -> End {
                 if let Some(permit) = Arc::into_inner(permit) {
                     permit.succeeded();
                 }
-                return End::Answered { response, bill };
+                let text = join_messages(&request.system, &request.user);
+                return End::Answered { response, text, bill };
             }
             Err(failure) => {
                 let may_help = matches!(failure.kind, FailureKind::Server | FailureKind::Network);

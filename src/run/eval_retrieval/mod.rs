@@ -8,7 +8,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::load;
+use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::dataset::{Dataset, DatasetSpec};
 use crate::error::{Error, ErrorKind, Result};
@@ -99,7 +99,7 @@ pub fn run(
         columns: vec!["text".into(), "patch".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    let mut summary = match load(&spec, cancel) {
+    let mut summary = match open_split(spec, cancel).and_then(|split| split.load()) {
         Ok(dataset) => evaluate(&dataset, on_event)?,
         Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
             RunSummary { interrupted: true, ..RunSummary::default() }

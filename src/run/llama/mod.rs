@@ -76,7 +76,7 @@ fn run_stages(
     let model_dir = sources.model_dir(&config.model_name_or_path)?;
     let adapter_dir = config.peft_path.as_deref().map(|path| sources.model_dir(path)).transpose()?;
     let tokenizer = Arc::new(Tokenizer::open(&model_dir)?);
-    let dataset = sources.dataset()?;
+    let dataset = sources.dataset()?.load()?;
     let instances = wanted_instances(dataset, config.instance_ids.as_deref())?;
     cancel.check()?;
 
@@ -124,6 +124,7 @@ fn run_stages(
     )?;
     let options = GenerateOptions {
         recorded_model: name.recorded_model(),
+        patch_mode: config.patch_mode,
         sampling: config.sampling(),
         stop: config.stop_rules(eos_token_ids),
         // Twice the batch, so that the next requests wait in the engine when places become free.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use super::config::RunLlamaConfig;
 use crate::cancel::CancelToken;
-use crate::dataset::{Dataset, DatasetSpec};
+use crate::dataset::{DatasetSpec, Split};
 use crate::error::Result;
 use crate::hub::{self, Hub};
-use crate::run::load::load;
+use crate::run::split::open_split;
 
 /// Finds what a run reads.
 pub(super) struct Sources<'a> {
@@ -30,13 +30,13 @@ impl<'a> Sources<'a> {
     }
 
     /// The split with its prompts.
-    pub(super) fn dataset(&self) -> Result<Dataset> {
+    pub(super) fn dataset(&self) -> Result<Split> {
         let spec = DatasetSpec {
             name_or_path: self.config.dataset_path.clone(),
             split: self.config.split.clone(),
             columns: vec!["text".into(), "input_ids".into()],
             cache_dir: self.config.cache_dir.clone(),
         };
-        load(&spec, self.cancel)
+        open_split(spec, self.cancel)
     }
 }

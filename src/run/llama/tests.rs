@@ -11,6 +11,7 @@ use super::generate::{EventStream, Generate, Tally};
 use super::prompts::Prompt;
 use super::*;
 use crate::engine::{Completion, Event, FinishReason, Request, Sampling, StopRules, Usage};
+use crate::patch::Mode;
 use crate::run::predictions::Prediction;
 
 type Script = Vec<Result<Event>>;
@@ -108,6 +109,7 @@ fn prompts(ids: &[&str]) -> Vec<Prompt> {
 fn options(max_submitted: usize) -> GenerateOptions {
     GenerateOptions {
         recorded_model: "m".into(),
+        patch_mode: Mode::Legacy,
         sampling: Sampling::default(),
         stop: StopRules {
             max_new_tokens: 8,
@@ -174,6 +176,7 @@ fn a_prediction_has_the_output_the_patch_and_how_it_ended() {
             prompt_tokens: 5,
             cached_tokens: 2,
             completion_tokens: 3,
+            ..Default::default()
         }),
         latency_ms: Some(3.5),
         ..Prediction::default()

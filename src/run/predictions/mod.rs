@@ -6,8 +6,9 @@ mod line_writer;
 mod lock;
 mod scan;
 
+pub(super) use ascii_json::to_line;
 pub use file::PredictionsFile;
-pub use scan::finished_ids;
+pub use scan::{Recorded, finished_ids};
 
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +99,14 @@ pub struct TokenUsage {
     /// Of these, tokens that were not computed again because an earlier prompt began with them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cached_tokens: usize,
+    /// Of the prompt's, tokens that were written to a service's cache at its surcharge.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: usize,
     /// Tokens generated, EOS included.
     pub completion_tokens: usize,
+    /// Of these, tokens of reasoning that a service does not show.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

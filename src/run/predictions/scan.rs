@@ -73,19 +73,42 @@ pub(super) fn for_each_line(
     }
 }
 
+/// The instances in a file that another process may be writing.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// Those with a finished prediction.
+    pub finished: HashSet<String>,
+    /// Those with a failure record and no finished prediction.
+    pub failed: HashSet<String>,
+}
+
+impl Recorded {
+    /// Reads the file and leaves it as it is. Unreadable lines are passed over: they are no predictions, and not ours to mend.
+    ///
+    /// # Errors
+    /// `NotFound` and `Io` when it cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io("open the predictions file", path, error))?;
+        let mut recorded = Self::default();
+        for_each_line(&file, path, |line| {
+            match Line::parse(line) {
+                Line::Finished(instance_id) => recorded.finished.insert(instance_id),
+                Line::Failed(instance_id) => recorded.failed.insert(instance_id),
+                Line::Blank | Line::Unreadable => false,
+            };
+            Ok(())
+        })?;
+        recorded.failed.retain(|instance_id| !recorded.finished.contains(instance_id));
+        Ok(recorded)
+    }
+}
+
 /// The instances that have a finished prediction in a file that another process may be writing.
 ///
-/// Unreadable lines are passed over: they are not finished predictions, and they are not ours to mend.
+/// # Errors
+/// As [`Recorded::read`].
 pub fn finished_ids(path: &Path) -> Result<HashSet<String>> {
-    let file = File::open(path).map_err(|error| Error::io("open the predictions file", path, error))?;
-    let mut finished = HashSet::new();
-    for_each_line(&file, path, |line| {
-        if let Line::Finished(instance_id) = Line::parse(line) {
-            finished.insert(instance_id);
-        }
-        Ok(())
-    })?;
-    Ok(finished)
+    Ok(Recorded::read(path)?.finished)
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use super::super::geometry::{CacheFormat, Kernel, prefill_query_rows, sm90_rows}
 use super::super::launcher::{Launcher, Properties, TensorMapShape};
 use super::super::params::{AttentionPrefillParams, AttentionPrefillSm90Params, AttentionTile};
 use super::super::schedule::prefill_tiles;
-use super::super::sequences::{DeviceSequences, store};
+use super::super::sequences::DeviceSequences;
+use super::super::upload::Upload;
 use super::cache::{Cache, CacheMaps};
 use super::{MOST, MOST_GRID_Y, half_type, start};
 use crate::backend::HeadLayout;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What prefill attention reads and writes.
 #[derive(Debug, Clone, Copy)]
@@ -65,31 +66,27 @@ impl PrefillKernel {
     }
 }
 
-/// The step's tiles of query rows, longest first, and the counter that hands them out on Hopper.
+/// The step's tiles of query rows, longest first, and the counter that hands them out on Hopper, which launches leave at zero.
 #[derive(Debug)]
 pub struct PrefillTiles {
     launcher: Arc<dyn Launcher>,
+    lists: Option<Lists>,
+    query_rows: usize,
+    /// `(query_len, kv_len)` of the sequences that were cut.
+    lens: Vec<(usize, usize)>,
+}
+
+/// What kernels read.
+#[derive(Debug)]
+struct Lists {
     tiles: Buffer,
     counter: Buffer,
-    len: usize,
-    query_rows: usize,
-    num_sequences: usize,
 }
 
 impl PrefillTiles {
     /// No tiles.
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub fn new(launcher: &Arc<dyn Launcher>) -> Result<Self> {
-        Ok(Self {
-            launcher: Arc::clone(launcher),
-            tiles: Buffer::new(launcher, Element::Tile, 0)?,
-            counter: Buffer::zeroed(launcher, Element::I32, 1)?,
-            len: 0,
-            query_rows: 0,
-            num_sequences: 0,
-        })
+    pub fn new(launcher: &Arc<dyn Launcher>) -> Self {
+        Self { launcher: Arc::clone(launcher), lists: None, query_rows: 0, lens: Vec::new() }
     }
 
     /// Cuts a step's sequences into tiles of `query_rows` query rows: [`PrefillKernel::query_rows`] of the kernel that will run.
@@ -97,13 +94,57 @@ impl PrefillTiles {
     /// # Errors
     /// `OutOfMemory`, `Device`.
     pub fn fill(&mut self, sequences: &DeviceSequences, query_rows: usize) -> Result<()> {
+        let query_lens = sequences.lens().iter().map(|&(query_len, _)| query_len);
+        let tiles = query_lens.map(|query_len| query_len.div_ceil(query_rows.max(1))).sum();
+        let mut upload = Upload::new(&self.launcher, Self::upload_bytes(tiles))?;
+        self.place(sequences, query_rows, &mut upload)?;
+        upload.send().inspect_err(|_| self.lists = None)
+    }
+
+    /// Bytes of an upload that some tiles take.
+    pub(in super::super) fn upload_bytes(tiles: usize) -> usize {
+        Upload::bytes::<AttentionTile>(tiles) + Upload::bytes::<i32>(1)
+    }
+
+    /// As [`PrefillTiles::fill`], into an upload that has to be sent before they are used.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without room.
+    pub(in super::super) fn place(
+        &mut self,
+        sequences: &DeviceSequences,
+        query_rows: usize,
+        upload: &mut Upload,
+    ) -> Result<()> {
+        self.lists = None;
         self.query_rows = query_rows.max(1);
-        let tiles: Vec<AttentionTile> = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
-        self.len = 0;
-        store(&self.launcher, &mut self.tiles, &tiles)?;
-        self.len = tiles.len();
-        self.num_sequences = sequences.lens().len();
+        self.lens.clear();
+        let tiles = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
+        self.lists =
+            Some(Lists { tiles: upload.place_slice(&tiles)?, counter: upload.place_slice(&[0_i32])? });
+        self.lens.extend_from_slice(sequences.lens());
         Ok(())
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.lists.as_ref().map_or(0, |lists| lists.tiles.len())
+    }
+
+    /// Checks that they are those of `sequences` for a kernel whose tiles have `query_rows` query rows: another batch's would read and write outside of it.
+    fn check(&self, check: Check, sequences: &DeviceSequences, query_rows: usize) -> Result<()> {
+        check.that(self.query_rows == query_rows, "tiles.query_rows", query_rows, self.query_rows)?;
+        let (cut, given) = (&self.lens, sequences.lens());
+        check.that(cut.len() == given.len(), "tiles' sequences", given.len(), cut.len())?;
+        let Some((index, (cut, given))) = cut.iter().zip(given).enumerate().find(|(_, (a, b))| a != b) else {
+            return Ok(());
+        };
+        check.that(
+            false,
+            &format!("tiles of sequence {index}"),
+            format_args!("{} query tokens of {}", given.0, given.1),
+            format_args!("{} of {}", cut.0, cut.1),
+        )
     }
 }
 
@@ -135,35 +176,33 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
     let which = if maps.is_some() { PrefillKernel::Hopper } else { PrefillKernel::Portable };
     let query_rows = which.query_rows(&heads);
     check.that(query_rows > 0, "heads of a group", "at most 128", heads.group_size())?;
-    check.that(tiles.query_rows == query_rows, "tiles.query_rows", query_rows, tiles.query_rows)?;
-    check.that(
-        tiles.num_sequences == sequences.lens().len(),
-        "tiles' sequences",
-        sequences.lens().len(),
-        tiles.num_sequences,
-    )?;
+    tiles.check(check, sequences, query_rows)?;
     check.that(
         softmax_scale.is_finite() && softmax_scale > 0.0,
         "softmax_scale",
         "a positive number",
         softmax_scale,
     )?;
+    let Some(lists) = &tiles.lists else {
+        return Err(Error::invalid_argument(format!("{kernel}: tiles"))
+            .with_expected("those of the step's sequences", "none"));
+    };
     let params = AttentionPrefillParams {
         q: q.address,
         out: out.address,
-        tiles: tiles.tiles.vector().address,
+        tiles: lists.tiles.vector().address,
         cache: cache_params,
         sequences: sequences.params(0..sequences.lens().len()),
         q_stride: q.row_stride as i64,
         out_stride: out.row_stride as i64,
         num_heads: heads.num_heads as i32,
-        num_tiles: check.count("tiles", tiles.len, if maps.is_some() { MOST } else { MOST_GRID_Y })?,
+        num_tiles: check.count("tiles", tiles.len(), if maps.is_some() { MOST } else { MOST_GRID_Y })?,
         window: check_window(check, window)?,
         scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
     };
     let Some(maps) = maps else {
         // SAFETY: every view was checked against its buffer, the block tables against the cache.
-        return unsafe { start(launcher, kernel, [heads.num_heads, tiles.len, 1], &params) };
+        return unsafe { start(launcher, kernel, [heads.num_heads, tiles.len(), 1], &params) };
     };
     check.that(
         maps.addresses == [cache.keys.address, cache.values.address],
@@ -171,8 +210,6 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         "tensor maps of this cache",
         format_args!("those of {:#x} and {:#x}", maps.addresses[0], maps.addresses[1]),
     )?;
-    tiles.counter.zero()?;
-    let properties = launcher.properties();
     let head_bytes = 2 * heads.head_dim * element.size();
     let longest = sequences.lens().iter().map(|&(_, kv_len)| kv_len).max().unwrap_or(0);
     let row_bytes = (q.row_stride * element.size()) as u64;
@@ -187,15 +224,21 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         keys: maps.keys,
         values: maps.values,
         attention: params,
-        tile_counter: tiles.counter.vector().address,
-        // Heads side by side share what L2 holds.
-        heads_per_section: (properties.l2_bytes / (longest * head_bytes).max(1)).clamp(1, heads.num_kv_heads)
-            as i32,
+        tile_counter: lists.counter.vector().address,
+        heads_per_section: (l2_share(launcher.properties()) / (longest * head_bytes).max(1))
+            .clamp(1, heads.num_kv_heads) as i32,
         reserved: 0,
     };
-    let blocks = (properties.multiprocessors as usize).min(heads.num_kv_heads * tiles.len);
+    let blocks = launcher.resident_blocks(kernel).min(heads.num_kv_heads * tiles.len());
     // SAFETY: as above; the maps are those of the cache and of the queries.
     unsafe { start(launcher, kernel, [blocks, 1, 1], &params) }
+}
+
+/// Bytes of L2 that keys and values of heads side by side may take: three fifths. Queries and results pass through it too, the next section begins before the
+/// last one's longest tiles end, and Hopper's L2 is two halves, each of which keeps copies of what its multiprocessors read from the other (FlashAttention-3
+/// takes 32 of 50 MB).
+fn l2_share(properties: Properties) -> usize {
+    properties.l2_bytes / 5 * 3
 }
 
 /// Head counts that the kernels and this cache allow.

@@ -49,6 +49,7 @@ pub fn rms_norm(launcher: &dyn Launcher, arguments: &RmsNorm<'_>) -> Result<()> 
         format_args!("that of out, {}", out.row_stride),
         format_args!("{strides:?}"),
     )?;
+    check.that(eps.is_finite() && eps >= 0.0, "eps", "0 or a positive number", eps)?;
     let params = RmsNormParams {
         residual: residual.address,
         delta: delta.map_or(0, |delta| delta.address),

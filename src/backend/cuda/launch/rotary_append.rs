@@ -66,6 +66,12 @@ pub fn rotary_append(launcher: &dyn Launcher, arguments: &RotaryAppend<'_>) -> R
     if let Some(norm) = &norm {
         check.vector("q_norm", &norm.q, element, heads.head_dim)?;
         check.vector("k_norm", &norm.k, element, heads.head_dim)?;
+        check.that(
+            norm.eps.is_finite() && norm.eps >= 0.0,
+            "norm.eps",
+            "0 or a positive number",
+            norm.eps,
+        )?;
     }
     let cache_params = cache.params(check, dtype)?;
     let all_slots = cache.num_blocks() * cache.block_size;

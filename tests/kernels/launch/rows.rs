@@ -1,101 +1,14 @@
-//! The kernels through the launch layer, as the backend runs them: its checks, geometry, schedules and workspaces.
-
-use std::sync::Arc;
+//! The row-wise kernels and the few-row product through the launch layer.
 
 use half::bf16;
-use swebench_infer::backend::cuda::geometry::CacheFormat;
 use swebench_infer::backend::cuda::launch::{
-    AttentionPrefill, Cache, KvScales, LinearSkinny, PrefillKernel, PrefillTiles, RmsNorm, SkinnyWorkspace,
-    attention_prefill, bias_add, embedding, gather_rows, linear_skinny, rms_norm, silu_mul,
+    LinearSkinny, RmsNorm, SkinnyWorkspace, bias_add, embedding, gather_rows, linear_skinny, rms_norm,
+    silu_mul,
 };
-use swebench_infer::backend::cuda::{Buffer, DeviceSequences, Indices, Launcher};
-use swebench_infer::backend::{Batch, BatchEntry, HeadLayout, LogitsRows};
+use swebench_infer::backend::cuda::{Buffer, Indices};
 
-use crate::emulator::Library;
-use crate::numerics::{RUNS, Random, check_error, e4m3_from_f64};
-
-/// Runs `work` in every order, checks that its bits are the same each time and its values those of `oracle`.
-fn check(what: &str, oracle: &[f64], work: impl Fn(&Arc<dyn Launcher>) -> Vec<bf16>) {
-    let library = Library::kernels();
-    let plain: Vec<f64> = oracle.iter().map(|&value| bf16::from_f64(value).to_f64()).collect();
-    let mut first = None;
-    for (seed, lazy) in RUNS {
-        library.set_order(seed, lazy);
-        let out = work(library.launcher());
-        check_error(what, &out, oracle, &plain, 1e-3).unwrap();
-        assert_eq!(*first.get_or_insert(out.clone()), out, "{what}: seed {seed}, lazy {lazy}");
-    }
-}
-
-fn to_f64(values: &[bf16]) -> Vec<f64> {
-    values.iter().map(|value| value.to_f64()).collect()
-}
-
-/// Two sequences through the launch layer, one of them a chunk of a longer context: the table's third block of the first lies outside of the pool and is not read.
-fn prefill(launcher: &Arc<dyn Launcher>, which: PrefillKernel, format: CacheFormat) -> Vec<bf16> {
-    const HEADS: HeadLayout = HeadLayout { num_heads: 4, num_kv_heads: 2, head_dim: 64 };
-    const BLOCK_SIZE: usize = 16;
-    let mut batch = Batch::default();
-    for (query_len, kv_len, blocks) in [(20, 20, [3_u32, 1, 9]), (5, 40, [0, 5, 2])] {
-        let tokens = vec![0; query_len];
-        let (prompt_len, logits) = (kv_len, LogitsRows::Last);
-        batch.push(BatchEntry { tokens: &tokens, kv_len, block_table: &blocks, prompt_len, logits });
-    }
-    let mut random = Random(3);
-    let pool = 6 * HEADS.num_kv_heads * BLOCK_SIZE * HEADS.head_dim;
-    // Values of 0.5, by a scale of 0.25 in FP8.
-    let [keys, values] = match format {
-        CacheFormat::Model => [random.values(pool), vec![bf16::from_f32(0.5); pool]]
-            .map(|stored| Buffer::from_slice(launcher, &stored).unwrap()),
-        CacheFormat::Fp8 => [random.values::<f32>(pool), vec![2.0; pool]].map(|stored| {
-            let codes: Vec<_> = stored.into_iter().map(|value| e4m3_from_f64(value.into())).collect();
-            Buffer::from_slice(launcher, &codes).unwrap()
-        }),
-    };
-    let [key_scales, value_scales] =
-        [1.0_f32, 0.25].map(|scale| Buffer::from_slice(launcher, &[scale; 2]).unwrap());
-    let scales = KvScales { keys: key_scales.vector(), values: value_scales.vector() };
-    let qkv = Buffer::from_slice(launcher, &random.values::<bf16>(25 * HEADS.qkv_width())).unwrap();
-    let out = Buffer::from_slice(launcher, &vec![bf16::NAN; 25 * HEADS.q_width()]).unwrap();
-    let mut sequences = DeviceSequences::new(launcher, BLOCK_SIZE).unwrap();
-    sequences.fill(&batch).unwrap();
-    let mut tiles = PrefillTiles::new(launcher).unwrap();
-    tiles.fill(&sequences, which.query_rows(&HEADS)).unwrap();
-    let cache = Cache {
-        keys: keys.vector(),
-        values: values.vector(),
-        scales: (format == CacheFormat::Fp8).then_some(scales),
-        block_size: BLOCK_SIZE,
-        num_kv_heads: HEADS.num_kv_heads,
-        head_dim: HEADS.head_dim,
-    };
-    let maps = (which == PrefillKernel::Hopper).then(|| cache.maps(launcher.as_ref()).unwrap());
-    let arguments = AttentionPrefill {
-        q: qkv.matrix(0, 25, HEADS.q_width(), HEADS.qkv_width()).unwrap(),
-        out: out.matrix(0, 25, HEADS.q_width(), HEADS.q_width()).unwrap(),
-        cache,
-        maps: maps.as_ref(),
-        sequences: &sequences,
-        tiles: &tiles,
-        heads: HEADS,
-        window: None,
-        softmax_scale: 0.125,
-    };
-    attention_prefill(launcher.as_ref(), &arguments).unwrap();
-    out.to_vec().unwrap()
-}
-
-#[test]
-fn prefill_runs_through_the_launch_layer() {
-    let (portable, hopper) = (PrefillKernel::Portable, PrefillKernel::Hopper);
-    for (which, format) in
-        [(portable, CacheFormat::Model), (portable, CacheFormat::Fp8), (hopper, CacheFormat::Model)]
-    {
-        // Weights sum to one, so equal values come out as they went in, whatever the scores are.
-        let oracle = vec![0.5; 25 * 4 * 64];
-        check(&format!("{which:?}, {format:?}"), &oracle, |launcher| prefill(launcher, which, format));
-    }
-}
+use super::{check, to_f64, upload};
+use crate::numerics::Random;
 
 #[test]
 fn row_kernels_run_through_the_launch_layer() {
@@ -194,8 +107,4 @@ fn the_few_row_product_runs_through_the_launch_layer() {
         linear_skinny(launcher.as_ref(), &arguments, &mut workspace).unwrap();
         out.to_vec().unwrap()
     });
-}
-
-fn upload(launcher: &Arc<dyn Launcher>, values: &[bf16]) -> Buffer {
-    Buffer::from_slice(launcher, values).unwrap()
 }
