@@ -185,6 +185,11 @@
 #define SWEBENCH_EVENT_FINISHED 8
 
 /**
+ * One instance of a dry run is counted and priced (JSON).
+ */
+#define SWEBENCH_EVENT_PLANNED 9
+
+/**
  * Why a call failed. Immutable; may be read by several threads and outlives the object that the call was about.
  */
 typedef struct swebench_error swebench_error;
@@ -373,8 +378,10 @@ int32_t swebench_log_set(int32_t level,
  * The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
- * "run-api" (swebench_run_api_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
- * (swebench_run_eval_retrieval_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
+ * "run-api" (swebench_run_api_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "create-text-dataset"
+ * (swebench_run_text_dataset_start), "tokenize-dataset" (swebench_run_tokenize_dataset_start), "eval-retrieval"
+ * (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
+ * (swebench_predictions_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -622,7 +629,10 @@ int32_t swebench_run_llama_start(swebench_str config_json,
  * `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
  * Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
  * INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
- * job with that error. Free `out` with swebench_job_free().
+ * job with that error.
+ *
+ * With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
+ * and FINISHED sums up tokens, dollars, and what does not fit into the model's context. Free `out` with swebench_job_free().
  */
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,
@@ -650,6 +660,29 @@ int32_t swebench_run_bm25_retrieval_start(swebench_str config_json,
 int32_t swebench_run_eval_retrieval_start(swebench_str config_json,
                                           swebench_job **out,
                                           swebench_error **error);
+
+/**
+ * Starts making a dataset of prompts from instances and the repositories that they are of.
+ *
+ * `config_json` is a configuration of kind "create-text-dataset". Events: STARTED for each split, INSTANCE when a prompt is in the
+ * progress file, WARNING, and FINISHED with counts, `output_dir` and `interrupted`. The same configuration continues a
+ * cancelled run, and tries failed instances again. Two processes on one dataset: SWEBENCH_ERROR_BUSY. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_text_dataset_start(swebench_str config_json,
+                                        swebench_job **out,
+                                        swebench_error **error);
+
+/**
+ * Starts adding token ids and labels to a dataset of prompts.
+ *
+ * `config_json` is a configuration of kind "tokenize-dataset". Events: STARTED for each split, INSTANCE for each of its
+ * instances, and FINISHED with counts, `output_dir` and `interrupted`; a cancelled run writes nothing. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_tokenize_dataset_start(swebench_str config_json,
+                                            swebench_job **out,
+                                            swebench_error **error);
 
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
