@@ -185,6 +185,11 @@
 #define SWEBENCH_EVENT_FINISHED 8
 
 /**
+ * One instance of a dry run is counted and priced (JSON).
+ */
+#define SWEBENCH_EVENT_PLANNED 9
+
+/**
  * Why a call failed. Immutable; may be read by several threads and outlives the object that the call was about.
  */
 typedef struct swebench_error swebench_error;
@@ -622,7 +627,10 @@ int32_t swebench_run_llama_start(swebench_str config_json,
  * `config_json` is a configuration of kind "run-api"; keys of services come from the environment or a file that it names.
  * Events and results as of swebench_run_llama_start(), with dollars: `spent` in PROGRESS and in the result, `cost` in
  * INSTANCE; null where the price is not known. A failure that every request would share, such as a refused key, ends the
- * job with that error. Free `out` with swebench_job_free().
+ * job with that error.
+ *
+ * With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
+ * and FINISHED sums up tokens, dollars, and what does not fit into the model's context. Free `out` with swebench_job_free().
  */
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::config::PredictionsConfig;
 use super::read::Record;
 use crate::cancel::CancelToken;
-use crate::dataset::{self, DatasetSpec};
+use crate::dataset::{Dataset, DatasetSpec, Split};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::patch::{AtCommit, Verdict};
@@ -82,17 +82,13 @@ fn verdict(
     AtCommit::new(repository, commit, cancel)?.check(record.patch(), config.check, cancel)
 }
 
-fn load(name: &str, config: &PredictionsConfig, cancel: &CancelToken) -> Result<dataset::Dataset> {
+fn load(name: &str, config: &PredictionsConfig, cancel: &CancelToken) -> Result<Dataset> {
     let spec = DatasetSpec {
         name_or_path: name.to_owned(),
         split: config.split.clone(),
         columns: vec!["text".into(), "repo".into(), "base_commit".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    // Local files need no hub, and so no place for its cache.
-    if std::path::Path::new(name).exists() {
-        return dataset::load(&spec);
-    }
-    let hub = Hub::from_env(config.cache_dir.as_deref())?;
-    dataset::load_with(&spec, &hub.with_cancel(cancel.clone()))
+    let hub = || Hub::from_env(config.cache_dir.as_deref()).map(|hub| hub.with_cancel(cancel.clone()));
+    Split::open(spec, hub)?.load()
 }
