@@ -290,8 +290,8 @@ const char *swebench_version(void);
 /**
  * What this library can do on this machine, as a JSON object.
  *
- * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
- * the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+ * Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices, and the
+ * first one's name or the reason why models do not run on it), `cuda_kernels` (what they were compiled for, empty for a
  * library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
  * Free `out` with swebench_buf_free().
  */
@@ -378,8 +378,8 @@ int32_t swebench_log_set(int32_t level,
  * The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
- * "run-api" (swebench_run_api_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
- * (swebench_predictions_start). Free `out` with swebench_buf_free().
+ * "run-api" (swebench_run_api_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
+ * (swebench_run_eval_retrieval_start) or "bench" (swebench_bench_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -635,6 +635,29 @@ int32_t swebench_run_llama_start(swebench_str config_json,
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,
                                swebench_error **error);
+
+/**
+ * Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
+ *
+ * `config_json` is a configuration of kind "bm25-retrieval". Events: STARTED, INSTANCE when an instance's hits are on disk,
+ * WARNING, and FINISHED with counts, `output_file` and `interrupted`. The file has one line an instance: `instance_id` and
+ * `hits`, each with `docid` and `score`; one with `error` failed and is tried again by the same configuration, which also
+ * continues a cancelled run. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_bm25_retrieval_start(swebench_str config_json,
+                                          swebench_job **out,
+                                          swebench_error **error);
+
+/**
+ * Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
+ *
+ * `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
+ * nowhere, or without retrieved ones, and FINISHED with `average_recall`, `all_recall` and `any_recall`, from 0 to 1, null
+ * where no instance has gold files. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_eval_retrieval_start(swebench_str config_json,
+                                          swebench_job **out,
+                                          swebench_error **error);
 
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".

@@ -14,7 +14,9 @@ pub mod engine;
 
 pub mod dataset;
 pub mod patch;
+pub mod prompt;
 pub mod repo;
+pub mod retrieval;
 
 pub mod run;
 

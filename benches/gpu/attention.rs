@@ -113,7 +113,7 @@ pub fn prefill(bench: &Bench, mut torch: Option<&mut Torch>, report: &mut Report
                 vec![PrefillKernel::Portable]
             };
             for which in kernels {
-                let mut tiles = PrefillTiles::new(&bench.launcher)?;
+                let mut tiles = PrefillTiles::new(&bench.launcher);
                 tiles.fill(&inputs[0].sequences, which.query_rows(&heads))?;
                 let maps =
                     inputs.iter().map(|input| input.cache().maps(launcher)).collect::<Result<Vec<_>>>()?;

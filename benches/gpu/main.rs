@@ -61,7 +61,7 @@ fn arguments() -> Result<Arguments> {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let device = CudaDevice::open(0)?;
+    let device = CudaDevice::open_kernels(0)?;
     let (major, minor) = device.info().properties.compute_capability;
     let cuda = device.driver_version()?;
     println!(

@@ -18,10 +18,19 @@ pub fn resident_memory() -> Option<ResidentMemory> {
 }
 
 /// Bytes that can be allocated without swapping, the container's limit included; `None` where the system does not say.
-pub fn available_memory() -> Option<u64> {
+fn available_memory() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let available = field(&meminfo, "MemAvailable:")?;
     Some(cgroup_headroom().map_or(available, |headroom| headroom.min(available)))
+}
+
+/// Of the free memory, one part in this many is left to the rest of the machine.
+const FREE_MARGIN: u64 = 4;
+
+/// Bytes that a KV cache in host memory may take by default; `None` where the system does not say. Pages that nothing has been written to take no
+/// memory.
+pub(super) fn host_kv_memory() -> Option<u64> {
+    available_memory().map(|bytes| bytes - bytes / FREE_MARGIN)
 }
 
 /// Bytes of a line such as `VmRSS:  1234 kB`.

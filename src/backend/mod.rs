@@ -14,12 +14,15 @@ pub mod reference;
 mod tensor;
 
 pub use batch::{Batch, BatchEntry, BatchSequence, LogitsRows};
-pub use cuda::cuda_probe;
 pub use device::Device;
 pub use dtype::DType;
-pub use memory::{ResidentMemory, available_memory, resident_memory};
+pub use memory::{ResidentMemory, resident_memory};
 pub use quantization::Quantization;
 pub use tensor::HostTensor;
+
+use std::ops::Range;
+
+use memory::host_kv_memory;
 
 use crate::error::Result;
 
@@ -91,6 +94,19 @@ pub struct AttentionParams {
     pub window: Option<usize>,
 }
 
+/// The largest steps that a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepLimits {
+    /// Query tokens of a step.
+    pub max_tokens: usize,
+    /// Tokens of a sequence's context.
+    pub max_context: usize,
+    /// Tokens of a block of the KV cache.
+    pub block_size: usize,
+    /// Head counts of the attention.
+    pub heads: HeadLayout,
+}
+
 /// RMSNorm of every query and key head before the rotation (Qwen3).
 #[derive(Debug)]
 pub struct QkNorm<'a, V> {
@@ -155,6 +171,25 @@ pub trait Backend: Send + Sync + 'static {
     /// Element type of weights and KV cache.
     fn dtype(&self) -> DType;
 
+    /// Elements that the kernels give a head of `head_dim`: as many or more, the rest being zeros.
+    ///
+    /// # Errors
+    /// `Unsupported` for a head that no kernel takes.
+    fn head_dim(&self, head_dim: usize) -> Result<usize> {
+        Ok(head_dim)
+    }
+
+    /// Tokens in one KV block that suit the kernels.
+    fn block_size(&self) -> usize;
+
+    /// Query tokens that a step may have by default: enough to keep the device busy, few enough to cancel soon.
+    fn default_step_tokens(&self) -> usize {
+        512
+    }
+
+    /// Bytes that a KV cache may take by default, of what is free now; `None` where that is unknown.
+    fn free_kv_memory(&self) -> Result<Option<u64>>;
+
     /// Measures the device's limits in a fraction of a second; `None` from a backend that is not meant to be fast.
     ///
     /// # Errors
@@ -178,26 +213,36 @@ pub trait Backend: Send + Sync + 'static {
     /// A zeroed activation matrix.
     fn alloc_activation(&self, rows: usize, cols: usize) -> Result<Self::Activation>;
 
+    /// An activation matrix for the residual stream, which is f32 on every device.
+    fn alloc_residual(&self, rows: usize, cols: usize) -> Result<Self::Activation> {
+        self.alloc_activation(rows, cols)
+    }
+
+    /// An activation matrix that [`Backend::read`] takes.
+    fn alloc_logits(&self, rows: usize, cols: usize) -> Result<Self::Activation> {
+        self.alloc_activation(rows, cols)
+    }
+
     /// A KV cache with the given layout.
     ///
     /// # Errors
     /// `OutOfMemory`, stating the bytes asked for.
     fn alloc_kv_cache(&self, layout: &KvLayout) -> Result<Self::KvCache>;
 
-    /// Room for the metadata of steps of up to `max_tokens` query tokens.
-    fn alloc_step(&self, max_tokens: usize) -> Result<Self::Step>;
+    /// Room for the metadata of steps within `limits`, and for what the operations need to compute them.
+    fn alloc_step(&self, limits: &StepLimits) -> Result<Self::Step>;
 
     /// Fills `step` for the operations that follow.
     fn begin_step(&self, step: &mut Self::Step, batch: &Batch, angles: &RopeAngles) -> Result<()>;
 
-    /// `out[i] = table[tokens[i]]` for every query token; `table` is `[vocab, hidden]`.
+    /// `out[i] = table[tokens[i]]` for every query token, into the residual stream; `table` is `[vocab, hidden]`.
     fn embed(&self, step: &Self::Step, table: &Self::Linear, out: &mut Self::Activation) -> Result<()>;
 
-    /// `out = input / sqrt(mean(input²) + eps) · weight`, row by row.
+    /// `out = residual / sqrt(mean(residual²) + eps) · weight`, row by row.
     fn rms_norm(
         &self,
         rows: usize,
-        input: &Self::Activation,
+        residual: &Self::Activation,
         weight: &Self::Vector,
         eps: f32,
         out: &mut Self::Activation,
@@ -247,14 +292,15 @@ pub trait Backend: Send + Sync + 'static {
     /// `out = silu(gate) · up` where a row of `gate_up` is `[gate | up]`.
     fn silu_mul(&self, rows: usize, gate_up: &Self::Activation, out: &mut Self::Activation) -> Result<()>;
 
-    /// `out[i] = input[logits_rows[i]]`: the rows whose logits are wanted, side by side.
+    /// `out[i] = input[logits_rows[part][i]]`: some of the rows whose logits are wanted, side by side.
     fn gather_logits_rows(
         &self,
         step: &Self::Step,
+        part: Range<usize>,
         input: &Self::Activation,
         out: &mut Self::Activation,
     ) -> Result<()>;
 
-    /// The first `rows` rows on the host, row-major f32; waits for the device.
+    /// The first `rows` rows of logits on the host, row-major f32; waits for the device.
     fn read<'a>(&self, rows: usize, activation: &'a mut Self::Activation) -> Result<&'a [f32]>;
 }

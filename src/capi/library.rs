@@ -10,7 +10,7 @@ use super::buf::Buf;
 use super::error::ErrorObject;
 use super::{job, log, status};
 use crate::backend::cpu::Isa;
-use crate::backend::cuda::{cuda_probe, images};
+use crate::backend::cuda::{self, CudaDevice, images};
 use crate::error::{Error, Result};
 
 /// The version of this header. It grows when functions, event kinds or JSON keys are added; pass it to swebench_init().
@@ -57,8 +57,8 @@ pub extern "C" fn swebench_version() -> *const c_char {
 
 /// What this library can do on this machine, as a JSON object.
 ///
-/// Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices or
-/// the reason why there are none; models do not run on them yet), `cuda_kernels` (what they were compiled for, empty for a
+/// Keys: `version`, `abi_version`, `backends` (the CPU with its instruction set, and CUDA with the number of devices, and the
+/// first one's name or the reason why models do not run on it), `cuda_kernels` (what they were compiled for, empty for a
 /// library built without nvcc), `formats` (of models, tokenizers, datasets). Opens the CUDA driver when there is one.
 /// Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
@@ -66,13 +66,14 @@ pub unsafe extern "C" fn swebench_capabilities(out: *mut Buf, error: *mut *mut E
     enter(error, || {
         // SAFETY: the output is valid by contract.
         let out = unsafe { Out::new(out, "out")? };
-        let cuda = match cuda_probe() {
-            Ok(devices) => json!({
-                "name": "cuda", "devices": devices, "available": false,
-                "reason": "this version has kernels for CUDA devices and no model that runs on them",
-            }),
+        let devices = cuda::cuda_probe().unwrap_or_default();
+        let cuda = match CudaDevice::find(0) {
+            Ok(device) => {
+                json!({"name": "cuda", "devices": devices, "available": true, "device": device.name})
+            }
             Err(reason) => json!({
-                "name": "cuda", "devices": 0, "available": false, "reason": reason.to_line(), "hint": reason.hint(),
+                "name": "cuda", "devices": devices, "available": false,
+                "reason": reason.to_line(), "hint": reason.hint(),
             }),
         };
         let capabilities = json!({

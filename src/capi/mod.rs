@@ -46,7 +46,9 @@ pub use model::{
     Model, swebench_model_free, swebench_model_info, swebench_model_load, swebench_model_tokenizer,
 };
 pub use run::{
-    swebench_bench_start, swebench_predictions_start, swebench_run_api_start, swebench_run_llama_start,
+    swebench_bench_start, swebench_predictions_start, swebench_run_api_start,
+    swebench_run_bm25_retrieval_start, swebench_run_eval_retrieval_start, swebench_run_llama_start,
+    swebench_run_text_dataset_start, swebench_run_tokenize_dataset_start,
 };
 pub use text::{Str, swebench_cstr};
 pub use tokenizer::{

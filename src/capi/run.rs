@@ -15,8 +15,12 @@ use super::text::Str;
 use crate::error::{Error, Result};
 use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
+use crate::run::bm25_retrieval::{self, Bm25RetrievalConfig};
+use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
 use crate::run::review::{self, PredictionsConfig};
+use crate::run::text_dataset::{self, TextDatasetConfig};
+use crate::run::tokenize_dataset::{self, TokenizeDatasetConfig};
 
 /// Starts a run of a local model over a dataset: one line per instance in a predictions file that the harness reads.
 ///
@@ -51,6 +55,68 @@ pub unsafe extern "C" fn swebench_run_api_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_api) }
+}
+
+/// Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
+///
+/// `config_json` is a configuration of kind "bm25-retrieval". Events: STARTED, INSTANCE when an instance's hits are on disk,
+/// WARNING, and FINISHED with counts, `output_file` and `interrupted`. The file has one line an instance: `instance_id` and
+/// `hits`, each with `docid` and `score`; one with `error` failed and is tried again by the same configuration, which also
+/// continues a cancelled run. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_bm25_retrieval_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_bm25_retrieval) }
+}
+
+/// Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
+///
+/// `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
+/// nowhere, or without retrieved ones, and FINISHED with `average_recall`, `all_recall` and `any_recall`, from 0 to 1, null
+/// where no instance has gold files. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_eval_retrieval_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_eval_retrieval) }
+}
+
+/// Starts making a dataset of prompts from instances and the repositories that they are of.
+///
+/// `config_json` is a configuration of kind "create-text-dataset". Events: STARTED for each split, INSTANCE when a prompt is in the
+/// progress file, WARNING, and FINISHED with counts, `output_dir` and `interrupted`. The same configuration continues a
+/// cancelled run, and tries failed instances again. Two processes on one dataset: SWEBENCH_ERROR_BUSY. Free `out` with
+/// swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_text_dataset_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_text_dataset) }
+}
+
+/// Starts adding token ids and labels to a dataset of prompts.
+///
+/// `config_json` is a configuration of kind "tokenize-dataset". Events: STARTED for each split, INSTANCE for each of its
+/// instances, and FINISHED with counts, `output_dir` and `interrupted`; a cancelled run writes nothing. Free `out` with
+/// swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_tokenize_dataset_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_tokenize_dataset) }
 }
 
 /// Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".
@@ -131,6 +197,46 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
         true => to_json(&api::dry_run(config, reporter.cancel, &mut on_event)?),
         false => to_json(&api::run(config, reporter.cancel, &mut on_event)?),
     }
+}
+
+fn run_bm25_retrieval(config: &Bm25RetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: bm25_retrieval::RunEvent| {
+        let kind = match &event {
+            bm25_retrieval::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            bm25_retrieval::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            bm25_retrieval::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&bm25_retrieval::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_eval_retrieval(config: &EvalRetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: eval_retrieval::RunEvent| report(reporter, SWEBENCH_EVENT_WARNING, &event);
+    to_json(&eval_retrieval::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_text_dataset(config: &TextDatasetConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: text_dataset::RunEvent| {
+        let kind = match &event {
+            text_dataset::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            text_dataset::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            text_dataset::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&text_dataset::run(config, reporter.cancel, &mut on_event)?)
+}
+
+fn run_tokenize_dataset(config: &TokenizeDatasetConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: tokenize_dataset::RunEvent| {
+        let kind = match &event {
+            tokenize_dataset::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            tokenize_dataset::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&tokenize_dataset::run(config, reporter.cancel, &mut on_event)?)
 }
 
 /// Queues an event. Numbers, texts and paths always have a JSON; a path that is not UTF-8 is the one exception.

@@ -149,6 +149,22 @@ impl Counter {
         Self { method }
     }
 
+    /// The counter of a published encoding: `cl100k` or `o200k`.
+    pub fn of_encoding(name: &str) -> Option<Self> {
+        let methods = [("cl100k", Method::Cl100k), ("o200k", Method::O200k)];
+        methods.into_iter().find(|(encoding, _)| *encoding == name).map(|(_, method)| Self { method })
+    }
+
+    /// The token ids of a text, where the encoding is known; text that spells a special token is ordinary text.
+    pub fn ids(&self, text: &str) -> Option<Vec<u32>> {
+        let encoding = match self.method {
+            Method::Cl100k => cl100k_base_singleton(),
+            Method::O200k => o200k_base_singleton(),
+            Method::Provider | Method::Estimate => return None,
+        };
+        Some(pieces(text).flat_map(|piece| encoding.encode_ordinary(piece)).collect())
+    }
+
     /// How this counter counts.
     pub fn method(&self) -> Method {
         self.method
@@ -187,14 +203,17 @@ impl Counter {
 
 /// The number of tokens, in time that grows with the length of the text whatever it holds.
 fn encode(encoding: &CoreBPE, text: &str) -> u64 {
-    let mut tokens = 0;
+    pieces(text).map(|piece| encoding.count_ordinary(piece) as u64).sum()
+}
+
+/// The parts of a text that are encoded one after another.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let (piece, after) = rest.split_at(piece_end(rest));
-        tokens += encoding.count_ordinary(piece) as u64;
         rest = after;
-    }
-    tokens
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Where the piece that is encoded next ends.
@@ -276,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_those_of_a_named_encoding() {
+        let counter = Counter::of_encoding("cl100k").unwrap();
+        assert_eq!(counter.ids("tiktoken is great!").unwrap(), [83, 1609, 5963, 374, 2294, 0]);
+        assert_eq!(counter.ids("<|endoftext|>").unwrap().len(), 7);
+        assert_eq!(ESTIMATE.ids("x"), None);
+        assert_eq!(Counter::of_encoding("p50k"), None);
+    }
+
+    #[test]
     fn a_request_counts_its_messages_and_their_frame() {
         let mut request = Request { user: "hello world".into(), ..Request::default() };
         let counter = Counter::for_model("gpt-4o");
@@ -327,6 +355,7 @@ mod tests {
         let text = line.repeat(LONGEST_PIECE * 3 / line.len());
         for (counter, encoding) in EXACT.into_iter().zip([cl100k_base_singleton(), o200k_base_singleton()]) {
             assert_eq!(counter.text(&text).tokens, encoding.count_ordinary(&text) as u64);
+            assert_eq!(counter.ids(&text).unwrap(), encoding.encode_ordinary(&text));
         }
     }
 

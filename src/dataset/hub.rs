@@ -15,6 +15,13 @@ pub(super) fn fetch(spec: &DatasetSpec, hub: &Hub) -> Result<Vec<DataFile>> {
     source::in_directory(&directory, &chosen)
 }
 
+/// The splits that the hub has of a dataset.
+pub(super) fn splits(name: &str, hub: &Hub) -> Result<Vec<String>> {
+    let repo = RepoId::parse(RepoKind::Dataset, name)?;
+    source::splits_among(&hub.snapshot(&repo, None)?.file_names())
+        .map_err(|error| error.context(format!("cannot use {repo}")))
+}
+
 /// The error for a name that is neither here nor on the hub.
 pub(super) fn not_here(spec: &DatasetSpec) -> Error {
     Error::not_found("no such file or directory")
@@ -49,6 +56,8 @@ mod tests {
         let load = |spec: &DatasetSpec| Split::open(spec.clone(), || Ok(server.hub(root.path())))?.load();
         assert_eq!(ids(&load(&spec).unwrap()), ["a", "b"]);
         assert_eq!(server.requests().len(), 2);
+
+        assert_eq!(splits("o/n", &server.hub(root.path())).unwrap(), ["dev", "test"]);
 
         spec.split = "train".into();
         let error = load(&spec).unwrap_err();

@@ -18,8 +18,10 @@ mod source;
 mod test_files;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use instance::Instance;
+pub use write::{Cell, Column, ColumnKind, DatasetWriter, OutputFormat, SplitWriter, existing_splits};
 
 use std::path::{Path, PathBuf};
 
@@ -144,6 +146,18 @@ impl Split {
         }
         Ok(())
     }
+}
+
+/// The splits of a dataset, in order of their names.
+///
+/// # Errors
+/// As [`load`]; `InvalidArgument` for a single file, which does not say what split it is.
+pub fn splits(name_or_path: &str, hub: impl FnOnce() -> Result<Hub>) -> Result<Vec<String>> {
+    let path = Path::new(name_or_path);
+    if path.try_exists().map_err(|error| Error::io("look for the dataset", path, error))? {
+        return source::splits(path);
+    }
+    hub::splits(name_or_path, &hub()?)
 }
 
 /// The files of a local dataset, `None` when the name can only be one of the hub's.

@@ -51,6 +51,16 @@ pub(super) fn find(root: &Path, split: &str) -> Result<Option<Vec<DataFile>>> {
     }
 }
 
+/// The splits of a `DatasetDict`, sorted; `None` for anything else.
+pub(super) fn splits(root: &Path) -> Result<Option<Vec<String>>> {
+    if !root.join(DICT).is_file() {
+        return Ok(None);
+    }
+    let mut dict: DatasetDict = read_json(&root.join(DICT))?;
+    dict.splits.sort();
+    Ok(Some(dict.splits))
+}
+
 fn split_files(directory: &Path) -> Result<Vec<DataFile>> {
     data_files(directory, read_json(&directory.join(STATE))?)
 }

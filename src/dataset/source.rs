@@ -55,6 +55,29 @@ pub(super) fn in_directory(directory: &Path, names: &[String]) -> Result<Vec<Dat
     names.iter().map(|name| file(&directory.join(name))).collect()
 }
 
+/// The splits below the local `path`, sorted.
+pub(super) fn splits(path: &Path) -> Result<Vec<String>> {
+    if !path.is_dir() {
+        return Err(Error::invalid_argument("a single file does not say which split it holds")
+            .with_path(path)
+            .with_hint("say which with --splits"));
+    }
+    match save_to_disk::splits(path)? {
+        Some(splits) => Ok(splits),
+        None => splits_among(&walk(path)?).map_err(|error| error.with_path(path)),
+    }
+}
+
+/// The splits that the data files among `names` stand for, sorted.
+pub(super) fn splits_among(names: &[String]) -> Result<Vec<String>> {
+    let data = names.iter().filter(|name| !is_description(name) && Format::of(name).is_some());
+    let splits: BTreeSet<&str> = data.map(|name| split_of(name)).collect();
+    if splits.is_empty() {
+        return Err(no_dataset(names));
+    }
+    Ok(splits.into_iter().map(str::to_owned).collect())
+}
+
 /// One file, whatever split it holds.
 fn file(path: &Path) -> Result<DataFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -112,12 +135,7 @@ pub(super) fn choose(names: &[String], split: &str) -> Result<Vec<String>> {
         .filter_map(|name| Some((name.as_str(), Format::of(name)?)))
         .collect();
     if data.is_empty() {
-        let mut shown: Vec<&String> = names.iter().collect();
-        shown.sort();
-        return Err(Error::not_found("no dataset is here").with_expected(
-            "a save_to_disk directory, or .parquet, .arrow, .jsonl or .json files",
-            list(&shown, "no files"),
-        ));
+        return Err(no_dataset(names));
     }
     let belonging = |test: &dyn Fn(&str) -> bool| -> Vec<(&str, Format)> {
         data.iter().copied().filter(|(name, _)| test(name)).collect()
@@ -138,6 +156,15 @@ pub(super) fn choose(names: &[String], split: &str) -> Result<Vec<String>> {
     check_one_directory(&chosen, split)?;
     check_shards(&chosen)?;
     Ok(chosen)
+}
+
+fn no_dataset(names: &[String]) -> Error {
+    let mut shown: Vec<&String> = names.iter().collect();
+    shown.sort();
+    Error::not_found("no dataset is here").with_expected(
+        "a save_to_disk directory, or .parquet, .arrow, .jsonl or .json files",
+        list(&shown, "no files"),
+    )
 }
 
 /// JSON files that describe a dataset or a model and hold no rows.
@@ -234,6 +261,13 @@ mod tests {
         );
         check(&["test.jsonl", "test.parquet", "test.json"], "test", Ok(&["test.parquet"]));
         check(&["test.JSONL", "dataset_infos.json", "state.json"], "test", Ok(&["test.JSONL"]));
+    }
+
+    #[test]
+    fn splits_are_told_by_names() {
+        let names = ["README.md", "data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"];
+        assert_eq!(splits_among(&names.map(str::to_owned)).unwrap(), ["test", "train"]);
+        assert!(splits_among(&["README.md".to_owned()]).is_err());
     }
 
     #[test]

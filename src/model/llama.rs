@@ -1,9 +1,13 @@
 //! The decoder, written once over [`Backend`]: weights fused at load, one forward pass over a ragged batch.
 
+use std::ops::Range;
+
+use super::head_padding::HeadPadding;
 use super::rope::Rope;
 use super::{Decoder, ModelConfig, StepCost, TensorSource};
 use crate::backend::{
     AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm, RopeAngles,
+    StepLimits,
 };
 use crate::error::{Error, Result};
 
@@ -28,6 +32,9 @@ impl<B: Backend> Layer<B> {
     }
 }
 
+/// Rows of logits that are computed at a time: more than most steps want.
+const LOGITS_ROWS: usize = 256;
+
 /// Activations of one step, all `[max_step_tokens, width]` but the last two.
 struct Activations<B: Backend> {
     /// The residual stream.
@@ -39,11 +46,10 @@ struct Activations<B: Backend> {
     delta: B::Activation,
     gate_up: B::Activation,
     gated: B::Activation,
-    /// Normed rows whose logits are wanted, `[logits_capacity, hidden]`.
+    /// Normed rows whose logits are wanted, `[LOGITS_ROWS, hidden]` or fewer.
     last: B::Activation,
-    /// `[logits_capacity, vocab_size]`.
+    /// `[LOGITS_ROWS, vocab_size]` or fewer.
     logits: B::Activation,
-    logits_capacity: usize,
 }
 
 /// A Llama-family model on a backend, with its KV cache.
@@ -51,6 +57,7 @@ pub struct Llama<B: Backend> {
     backend: B,
     config: ModelConfig,
     heads: HeadLayout,
+    qk_norm_eps: f32,
     embedding: B::Linear,
     layers: Vec<Layer<B>>,
     final_norm: B::Vector,
@@ -64,19 +71,37 @@ pub struct Llama<B: Backend> {
     activations: Activations<B>,
     step: B::Step,
     angles: RopeAngles,
+    /// Logits of a step that wants more than [`LOGITS_ROWS`] rows.
+    many_logits: Vec<f32>,
+}
+
+/// How much a model is given at a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most query tokens of one step; `None` takes the backend's default.
+    pub max_step_tokens: Option<usize>,
+    /// The longest context to serve; `None`, and more than the model's, take the model's.
+    pub max_context: Option<usize>,
+    /// Tokens of a block of the KV cache; `None` takes what suits the backend.
+    pub block_size: Option<usize>,
 }
 
 impl<B: Backend> Llama<B> {
-    /// Packs the weights of `source` tensor by tensor, each released when it is packed, then sizes the KV cache by
-    /// `kv_layout`, which is asked once the weights are in memory.
+    /// Packs the weights of `source` tensor by tensor, each released when it is packed, then makes room for steps, and at last for a KV cache
+    /// of as many blocks as `num_blocks` says, which is asked once all else is in memory, with a layout without blocks.
+    ///
+    /// # Errors
+    /// Those of `source`, of `num_blocks` and of the backend's allocations.
     pub fn load(
         backend: B,
         config: ModelConfig,
         source: &dyn TensorSource,
-        max_step_tokens: usize,
-        kv_layout: impl FnOnce(&ModelConfig) -> Result<KvLayout>,
+        limits: Limits,
+        num_blocks: impl FnOnce(&B, &KvLayout) -> Result<usize>,
     ) -> Result<Self> {
-        let loader = Loader { backend: &backend, config: &config, source };
+        let padding = HeadPadding::new(config.head_dim, backend.head_dim(config.head_dim)?);
+        let heads = HeadLayout { head_dim: padding.padded_dim(), ..config.heads() };
+        let loader = Loader { backend: &backend, config: &config, heads, padding, source };
         loader.prefetch(0);
         let embedding =
             loader.linear(&["model.embed_tokens"], config.vocab_size, config.hidden_size, false)?;
@@ -92,14 +117,26 @@ impl<B: Backend> Llama<B> {
         } else {
             Some(loader.linear(&["lm_head"], config.vocab_size, config.hidden_size, false)?)
         };
-        let kv_layout = kv_layout(&config)?;
+        let max_step_tokens = limits.max_step_tokens.unwrap_or(backend.default_step_tokens()).max(1);
+        let max_context = config.context_len().min(limits.max_context.unwrap_or(usize::MAX));
+        let activations = Activations::new(&backend, &config, &heads, max_step_tokens)?;
+        let block_size = limits.block_size.unwrap_or(backend.block_size());
+        let limits = StepLimits { max_tokens: max_step_tokens, max_context, block_size, heads };
+        let step = backend.alloc_step(&limits)?;
+        let mut kv_layout = KvLayout {
+            num_layers: config.num_layers,
+            num_kv_heads: heads.num_kv_heads,
+            head_dim: heads.head_dim,
+            block_size,
+            num_blocks: 0,
+        };
+        kv_layout.num_blocks = num_blocks(&backend, &kv_layout)?;
         let kv_cache = backend.alloc_kv_cache(&kv_layout)?;
-        let activations = Activations::new(&backend, &config, max_step_tokens)?;
-        let step = backend.alloc_step(max_step_tokens)?;
         Ok(Self {
-            heads: config.heads(),
-            rope: Rope::new(&config.rope, config.head_dim),
-            max_context: config.context_len(),
+            heads,
+            qk_norm_eps: padding.norm_eps(config.rms_norm_eps),
+            rope: Rope::new(&config.rope, config.head_dim).padded(heads.head_dim),
+            max_context,
             backend,
             config,
             embedding,
@@ -112,13 +149,8 @@ impl<B: Backend> Llama<B> {
             activations,
             step,
             angles: RopeAngles::default(),
+            many_logits: Vec::new(),
         })
-    }
-
-    /// Serves contexts of at most `limit` tokens; the model's own limit stays.
-    pub fn with_max_context(mut self, limit: usize) -> Self {
-        self.max_context = self.max_context.min(limit);
-        self
     }
 
     /// Computes normed hidden states of all query tokens into `activations.normed`.
@@ -130,7 +162,7 @@ impl<B: Backend> Llama<B> {
         backend.rms_norm(rows, &a.hidden, &first.input_norm, eps, &mut a.normed)?;
         for (index, layer) in self.layers.iter().enumerate() {
             backend.linear(rows, &a.normed, &layer.qkv, &mut a.qkv)?;
-            let norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
+            let norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps: self.qk_norm_eps });
             backend.rotary_append(step, index, heads, norm, &mut a.qkv, kv_cache)?;
             backend.attention(step, &layer.attention, &a.qkv, kv_cache, &mut a.attended)?;
             backend.linear(rows, &a.attended, &layer.output, &mut a.delta)?;
@@ -144,6 +176,15 @@ impl<B: Backend> Llama<B> {
             backend.add_rms_norm(rows, &mut a.hidden, &a.delta, norm, eps, &mut a.normed)?;
         }
         Ok(())
+    }
+
+    /// Logits of some of the step's rows, from `activations.normed`.
+    fn logits(&mut self, part: Range<usize>) -> Result<&[f32]> {
+        let Activations { normed, last, logits, .. } = &mut self.activations;
+        let rows = part.len();
+        self.backend.gather_logits_rows(&self.step, part, normed, last)?;
+        self.backend.linear(rows, last, self.head.as_ref().unwrap_or(&self.embedding), logits)?;
+        self.backend.read(rows, logits)
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
@@ -208,41 +249,35 @@ impl<B: Backend> Decoder for Llama<B> {
         if rows == 0 {
             return Ok(&[]);
         }
-        self.activations.reserve_logits(&self.backend, &self.config, rows)?;
-        let Activations { normed, last, logits, .. } = &mut self.activations;
-        self.backend.gather_logits_rows(&self.step, normed, last)?;
-        self.backend.linear(rows, last, self.head.as_ref().unwrap_or(&self.embedding), logits)?;
-        self.backend.read(rows, logits)
+        let most = LOGITS_ROWS.min(self.max_step_tokens);
+        if rows <= most {
+            return self.logits(0..rows);
+        }
+        let mut all = std::mem::take(&mut self.many_logits);
+        all.clear();
+        for start in (0..rows).step_by(most) {
+            all.extend_from_slice(self.logits(start..rows.min(start + most))?);
+        }
+        self.many_logits = all;
+        Ok(&self.many_logits)
     }
 }
 
 impl<B: Backend> Activations<B> {
-    fn new(backend: &B, config: &ModelConfig, tokens: usize) -> Result<Self> {
-        let heads = config.heads();
+    fn new(backend: &B, config: &ModelConfig, heads: &HeadLayout, tokens: usize) -> Result<Self> {
+        let logits_rows = LOGITS_ROWS.min(tokens);
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
         Ok(Self {
-            hidden: backend.alloc_activation(tokens, hidden)?,
+            hidden: backend.alloc_residual(tokens, hidden)?,
             normed: backend.alloc_activation(tokens, hidden)?,
             qkv: backend.alloc_activation(tokens, heads.qkv_width())?,
             attended: backend.alloc_activation(tokens, heads.q_width())?,
             delta: backend.alloc_activation(tokens, hidden)?,
             gate_up: backend.alloc_activation(tokens, 2 * ffn)?,
             gated: backend.alloc_activation(tokens, ffn)?,
-            last: backend.alloc_activation(1, hidden)?,
-            logits: backend.alloc_activation(1, config.vocab_size)?,
-            logits_capacity: 1,
+            last: backend.alloc_activation(logits_rows, hidden)?,
+            logits: backend.alloc_logits(logits_rows, config.vocab_size)?,
         })
-    }
-
-    /// Grows the logits in powers of two: few steps want more rows than sequences, but one may want all.
-    fn reserve_logits(&mut self, backend: &B, config: &ModelConfig, rows: usize) -> Result<()> {
-        if rows > self.logits_capacity {
-            let capacity = rows.next_power_of_two();
-            self.last = backend.alloc_activation(capacity, config.hidden_size)?;
-            self.logits = backend.alloc_activation(capacity, config.vocab_size)?;
-            self.logits_capacity = capacity;
-        }
-        Ok(())
     }
 }
 
@@ -250,6 +285,9 @@ impl<B: Backend> Activations<B> {
 struct Loader<'a, B> {
     backend: &'a B,
     config: &'a ModelConfig,
+    /// As the kernels see them.
+    heads: HeadLayout,
+    padding: HeadPadding,
     source: &'a dyn TensorSource,
 }
 
@@ -269,6 +307,7 @@ impl<B: Backend> Loader<'_, B> {
     fn layer(&self, index: usize) -> Result<Layer<B>> {
         let config = self.config;
         let heads = config.heads();
+        let padding = self.padding;
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let [q, k, v] = ["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}")));
@@ -279,20 +318,30 @@ impl<B: Backend> Loader<'_, B> {
                 &[(&q, heads.q_width()), (&k, heads.kv_width()), (&v, heads.kv_width())],
                 hidden,
                 config.qkv_bias,
+                &|tensor| padding.rows(tensor),
             )?,
             qk_norm: if config.qk_norm {
-                let q = self.vector(&name("self_attn.q_norm.weight"), config.head_dim)?;
-                Some((q, self.vector(&name("self_attn.k_norm.weight"), config.head_dim)?))
+                let norm = |part: &str| {
+                    let name = name(&format!("self_attn.{part}.weight"));
+                    let weight = self.source.tensor(&name, &[config.head_dim])?;
+                    self.backend.load_vector(&padding.norm_weight(weight)?)
+                };
+                Some((norm("q_norm")?, norm("k_norm")?))
             } else {
                 None
             },
-            output: self.linear(&[&name("self_attn.o_proj")], hidden, heads.q_width(), config.output_bias)?,
+            output: self.stacked(
+                &[(&name("self_attn.o_proj"), hidden)],
+                heads.q_width(),
+                config.output_bias,
+                &|tensor| padding.columns(tensor),
+            )?,
             post_attention_norm: self.vector(&name("post_attention_layernorm.weight"), hidden)?,
             gate_up: self.linear(&[&gate, &up], ffn, hidden, config.mlp_bias)?,
             down: self.linear(&[&down], hidden, ffn, config.mlp_bias)?,
             attention: AttentionParams {
                 layer: index,
-                heads,
+                heads: self.heads,
                 softmax_scale: 1.0 / (config.head_dim as f32).sqrt(),
                 window: config.windows[index],
             },
@@ -302,17 +351,23 @@ impl<B: Backend> Loader<'_, B> {
     /// Modules of equal height, stacked along their rows.
     fn linear(&self, modules: &[&str], rows: usize, cols: usize, bias: bool) -> Result<B::Linear> {
         let parts: Vec<_> = modules.iter().map(|module| (*module, rows)).collect();
-        self.stacked(&parts, cols, bias)
+        self.stacked(&parts, cols, bias, &|tensor| Ok(tensor))
     }
 
-    /// Modules with their heights, stacked along their rows.
-    fn stacked(&self, parts: &[(&str, usize)], cols: usize, bias: bool) -> Result<B::Linear> {
+    /// Modules with their heights, changed by `pad` and stacked along their rows.
+    fn stacked(
+        &self,
+        parts: &[(&str, usize)],
+        cols: usize,
+        bias: bool,
+        pad: &dyn for<'t> Fn(HostTensor<'t>) -> Result<HostTensor<'t>>,
+    ) -> Result<B::Linear> {
         let tensors = |suffix: &str, vector: bool| -> Result<Vec<HostTensor<'_>>> {
             let shape = |rows| if vector { vec![rows] } else { vec![rows, cols] };
-            parts
-                .iter()
-                .map(|(module, rows)| self.source.tensor(&format!("{module}.{suffix}"), &shape(*rows)))
-                .collect()
+            let read = |(module, rows): &(&str, usize)| {
+                pad(self.source.tensor(&format!("{module}.{suffix}"), &shape(*rows))?)
+            };
+            parts.iter().map(read).collect()
         };
         let weights = tensors("weight", false)?;
         let biases = if bias { tensors("bias", true)? } else { Vec::new() };

@@ -4,26 +4,18 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::llama::Llama;
+use super::llama::{Limits, Llama};
 use super::lora::LoraAdapter;
 use super::weights::Checkpoint;
 use super::{Decoder, ModelConfig, RandomWeights, TensorSource, WeightSource};
 use crate::backend::cpu::{CpuBackend, CpuOptions, Isa};
+use crate::backend::cuda::{CudaBackend, CudaDevice, cuda_is_expected};
 use crate::backend::reference::ReferenceBackend;
-use crate::backend::{Backend, DType, Device, KvLayout, Quantization, available_memory, cuda_probe};
+use crate::backend::{Backend, DType, Device, KvLayout, Quantization};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Tokens in one KV block: two registers of 16 lanes in the CPU's score kernel.
-const BLOCK_SIZE: usize = 32;
-
-/// Query tokens of one step by default: enough to keep the matrix units busy, few enough to cancel soon.
-const DEFAULT_STEP_TOKENS: usize = 512;
 
 /// Full contexts beyond which more KV cache would hardly be used, by default.
 const DEFAULT_CONTEXTS: usize = 32;
-
-/// Of the free memory, one part in this many is left to the rest of the machine by default.
-const FREE_MARGIN: u64 = 4;
 
 /// The environment variable that forces an instruction set on the CPU kernels: `portable`, `avx2`, `avx512`,
 /// `avx512-bf16` or `amx`; empty is as unset. For tests and measurements.
@@ -45,12 +37,12 @@ pub struct LoadOptions {
     /// Instruction set of the CPU kernels; `None` takes the one that the environment variable [`ISA_VARIABLE`] names, and
     /// without it the fastest of this machine.
     pub isa: Option<Isa>,
-    /// Bytes for the KV cache; `None` takes what 32 full contexts need, within three quarters of what is free when the
-    /// weights are loaded. Pages that nothing has been written to take no memory.
+    /// Bytes for the KV cache; `None` takes what 32 full contexts need, within what is free when the weights are loaded: three quarters of it on the
+    /// CPU, where pages that nothing has been written to take no memory, and nearly all on a CUDA device.
     pub kv_memory: Option<u64>,
     /// The longest context to serve, prompt and generated tokens; `None`, and more than the model's, take the model's.
     pub max_context: Option<usize>,
-    /// Most query tokens of one step; `None` takes 512.
+    /// Most query tokens of one step; `None` takes 512 on the CPU, and 2048 on a CUDA device.
     pub max_step_tokens: Option<usize>,
 }
 
@@ -94,24 +86,71 @@ fn decoder(
     options: &LoadOptions,
 ) -> Result<Box<dyn Decoder>> {
     match options.device {
-        Device::Auto | Device::Cpu => {
-            let isa = match options.isa {
-                Some(isa) => Some(isa),
-                None => isa_named_by(env::var_os(ISA_VARIABLE).as_deref())?,
-            };
-            let backend = CpuBackend::new(CpuOptions {
-                dtype,
-                threads: options.threads,
-                isa,
-                quantize: options.quantize,
-            })?;
-            on_backend(backend, config, source, options)
+        Device::Auto => {
+            if cuda_is_expected() {
+                let loaded = on_cuda(0, config.clone(), source, dtype, options);
+                if let Some(loaded) = unless_the_cpu_may_do_it(loaded) {
+                    return loaded;
+                }
+            }
+            on_cpu(config, source, dtype, options)
         }
+        Device::Cpu => on_cpu(config, source, dtype, options),
         Device::Reference => {
             let backend = ReferenceBackend::new(dtype).with_quantization(options.quantize);
             on_backend(backend, config, source, options)
         }
-        Device::Cuda(index) => Err(no_cuda(index)),
+        Device::Cuda(ordinal) => on_cuda(ordinal, config, source, dtype, options),
+    }
+}
+
+fn on_cpu(
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    options: &LoadOptions,
+) -> Result<Box<dyn Decoder>> {
+    let isa = match options.isa {
+        Some(isa) => Some(isa),
+        None => isa_named_by(env::var_os(ISA_VARIABLE).as_deref())?,
+    };
+    let LoadOptions { threads, quantize, .. } = *options;
+    on_backend(CpuBackend::new(CpuOptions { dtype, threads, isa, quantize })?, config, source, options)
+}
+
+/// A checkpoint in f32 becomes bf16, which the device computes in; who asks for f32 is told that it does not.
+fn on_cuda(
+    ordinal: u32,
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    options: &LoadOptions,
+) -> Result<Box<dyn Decoder>> {
+    let device = CudaDevice::open(ordinal)?;
+    if options.quantize.is_some() {
+        return Err(Error::unsupported("8-bit weights run on the CPU alone")
+            .with_hint("leave --quantize out, or use --device cpu"));
+    }
+    let dtype = match (options.dtype, dtype) {
+        (None, DType::F32) => DType::BF16,
+        _ => dtype,
+    };
+    on_backend(CudaBackend::new(device, dtype)?, config, source, options)
+}
+
+/// What loading on a device that was not asked for gave; `None`, and a warning, where it is the device that cannot do it.
+fn unless_the_cpu_may_do_it<T>(loaded: Result<T>) -> Option<Result<T>> {
+    match loaded {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Device | ErrorKind::Unsupported | ErrorKind::OutOfMemory
+            ) =>
+        {
+            log::warn!("running on the CPU, for the CUDA device cannot be used: {}", error.to_line());
+            None
+        }
+        loaded => Some(loaded),
     }
 }
 
@@ -121,45 +160,40 @@ fn on_backend<B: Backend>(
     source: &dyn TensorSource,
     options: &LoadOptions,
 ) -> Result<Box<dyn Decoder>> {
-    let dtype = backend.dtype();
-    let max_step_tokens = options.max_step_tokens.unwrap_or(DEFAULT_STEP_TOKENS).max(1);
-    let layout = |config: &ModelConfig| kv_layout(config, dtype, options);
-    let model = Llama::load(backend, config, source, max_step_tokens, layout)?;
-    Ok(Box::new(match options.max_context {
-        Some(limit) => model.with_max_context(limit),
-        None => model,
-    }))
+    let LoadOptions { max_step_tokens, max_context, .. } = *options;
+    let limits = Limits { max_step_tokens, max_context, block_size: None };
+    let context = config.context_len().min(max_context.unwrap_or(usize::MAX));
+    let num_blocks = |backend: &B, layout: &KvLayout| num_blocks(backend, layout, context, options);
+    Ok(Box::new(Llama::load(backend, config, source, limits, num_blocks)?))
 }
 
-/// Sizes the KV cache; called when the weights are in memory, so that what is free is known.
-fn kv_layout(config: &ModelConfig, dtype: DType, options: &LoadOptions) -> Result<KvLayout> {
-    let mut layout = KvLayout {
-        num_layers: config.num_layers,
-        num_kv_heads: config.num_kv_heads,
-        head_dim: config.head_dim,
-        block_size: BLOCK_SIZE,
-        num_blocks: 0,
-    };
-    let block_bytes = (layout.elements_per_token() * dtype.size() * BLOCK_SIZE) as u64;
-    let context = config.context_len().min(options.max_context.unwrap_or(usize::MAX));
+/// Sizes the KV cache for contexts of `context` tokens; called when all else is in memory, so that what is free is known.
+fn num_blocks<B: Backend>(
+    backend: &B,
+    layout: &KvLayout,
+    context: usize,
+    options: &LoadOptions,
+) -> Result<usize> {
+    let block_size = layout.block_size;
+    let block_bytes = (layout.elements_per_token() * backend.dtype().size() * block_size) as u64;
+    let free = backend.free_kv_memory()?;
     let blocks = match options.kv_memory {
         Some(bytes) => bytes / block_bytes,
         None => {
-            let wanted = (context.div_ceil(BLOCK_SIZE) * DEFAULT_CONTEXTS) as u64;
-            let free = available_memory().map(|bytes| (bytes - bytes / FREE_MARGIN) / block_bytes);
-            free.map_or(wanted, |blocks| wanted.min(blocks))
+            let wanted = (context.div_ceil(block_size) * DEFAULT_CONTEXTS) as u64;
+            free.map_or(wanted, |bytes| wanted.min(bytes / block_bytes))
         }
     };
-    layout.num_blocks = usize::try_from(blocks).unwrap_or(usize::MAX).min(u32::MAX as usize);
-    if layout.num_blocks == 0 {
+    let num_blocks = usize::try_from(blocks).unwrap_or(usize::MAX).min(u32::MAX as usize);
+    if num_blocks == 0 {
         return Err(Error::new(ErrorKind::OutOfMemory, "no room for the KV cache")
             .with_expected(
                 format_args!("at least {block_bytes} bytes"),
-                options.kv_memory.unwrap_or_default(),
+                options.kv_memory.or(free).unwrap_or_default(),
             )
             .with_hint("give it more memory with --kv-memory"));
     }
-    Ok(layout)
+    Ok(num_blocks)
 }
 
 /// The instruction set that the value of [`ISA_VARIABLE`] names.
@@ -170,16 +204,6 @@ fn isa_named_by(value: Option<&OsStr>) -> Result<Option<Isa>> {
         Some(name) => name.parse().map(Some).map_err(|error: Error| {
             error.with_hint(format!("the environment variable {ISA_VARIABLE} names it"))
         }),
-    }
-}
-
-fn no_cuda(index: u32) -> Error {
-    match cuda_probe() {
-        Err(error) => error,
-        Ok(count) if index as usize >= count => Error::new(ErrorKind::Device, "no such CUDA device")
-            .with_expected(format_args!("a number below {count}"), index),
-        Ok(_) => Error::unsupported("models do not run on CUDA devices in this version")
-            .with_hint("use --device cpu"),
     }
 }
 
@@ -211,6 +235,16 @@ mod tests {
             let KvLayout { block_size, num_blocks, .. } = *decoder.kv_layout();
             assert_eq!(num_blocks, context.div_ceil(block_size) * DEFAULT_CONTEXTS, "{case}, {asked:?}");
         }
+    }
+
+    #[test]
+    fn the_cpu_stands_in_for_a_device_that_fails_and_for_nothing_else() {
+        for kind in [ErrorKind::Device, ErrorKind::Unsupported, ErrorKind::OutOfMemory] {
+            assert!(unless_the_cpu_may_do_it::<()>(Err(Error::new(kind, "no"))).is_none(), "{kind:?}");
+        }
+        let broken = unless_the_cpu_may_do_it::<()>(Err(Error::invalid_data("a broken checkpoint")));
+        assert_eq!(broken.unwrap().unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(unless_the_cpu_may_do_it(Ok(())).unwrap().is_ok());
     }
 
     #[test]

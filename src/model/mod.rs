@@ -10,6 +10,7 @@ pub mod source;
 pub mod weights;
 
 mod cost;
+mod head_padding;
 mod load;
 mod random;
 

@@ -71,6 +71,8 @@ pub enum RopeScaling {
 pub struct Rope {
     config: RopeConfig,
     head_dim: usize,
+    /// Angles of a token: `head_dim / 2`, or more where heads are padded.
+    width: usize,
     inverse_frequencies: Vec<f32>,
     attention_factor: f32,
     /// Frequencies of [`RopeScaling::DynamicNtk`] for the length that was asked for last.
@@ -90,10 +92,16 @@ impl Rope {
         Self {
             config: config.clone(),
             head_dim,
+            width: head_dim / 2,
             inverse_frequencies,
             attention_factor,
             dynamic: (0, Vec::new()),
         }
+    }
+
+    /// The same for heads that are padded to `head_dim` elements: what is behind the angles turns zeros.
+    pub fn padded(self, head_dim: usize) -> Self {
+        Self { width: head_dim / 2, ..self }
     }
 
     /// Fills `out` with the angles of tokens at `positions`; `rope_lens` are the lengths for [`RopeScaling::DynamicNtk`].
@@ -111,6 +119,9 @@ impl Rope {
                 out.cos.push(cos * self.attention_factor);
                 out.sin.push(sin * self.attention_factor);
             }
+            let padded = out.cos.len() + self.width - self.head_dim / 2;
+            out.cos.resize(padded, 0.0);
+            out.sin.resize(padded, 0.0);
         }
     }
 

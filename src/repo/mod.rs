@@ -11,6 +11,7 @@ mod name;
 mod reader;
 mod repository;
 mod snapshot;
+mod test_paths;
 #[cfg(test)]
 pub(crate) mod test_repository;
 mod text;
@@ -24,6 +25,7 @@ pub use name::RepositoryName;
 pub use reader::Reader;
 pub use repository::Repository;
 pub use snapshot::Snapshot;
+pub use test_paths::is_test;
 pub use text::{Text, decode};
 pub use tree::{EntryKind, TreeEntry};
 

@@ -70,6 +70,11 @@ impl Reader {
         parse_object(&object, commit.as_bytes().len()).map_err(|error| error.with_path(&self.git_dir))
     }
 
+    /// Whether it still answers: after a failure in the middle of an object it does not.
+    pub fn is_usable(&self) -> bool {
+        !self.is_broken
+    }
+
     /// The content of what `name` names, which has no line end in it.
     fn object(&mut self, name: &str, kind: &str, max_len: u64) -> Result<Vec<u8>> {
         if self.is_broken {
@@ -192,7 +197,7 @@ mod tests {
         bytes.truncate(bytes.len() / 2);
         std::fs::write(&file, bytes).unwrap();
         let mut reader = opened.reader().unwrap();
-        assert!(reader.blob(id, 1 << 20).is_err());
+        assert!(reader.is_usable() && reader.blob(id, 1 << 20).is_err() && !reader.is_usable());
         assert!(opened.reader().unwrap().root(commit.parse().unwrap()).is_ok());
     }
 }

@@ -2,14 +2,15 @@
 
     python make_datasets.py PROMPTS.jsonl.gz INSTANCES.jsonl [--out DIR]
 
-PROMPTS holds one object a line with `instance_id`, `file_contents` ({path: content} at the base
-commit) and `prompts` ({style: text}); INSTANCES holds SWE-bench Lite rows. Only instances of
+PROMPTS holds one object a line with `instance_id`, `readmes` and `file_contents` ({path: content} at
+the base commit) and `prompts` ({style: text}); INSTANCES holds SWE-bench Lite rows. Only instances of
 MIT-licensed repositories are kept. Every gold patch is checked with `git apply --check` on a tree
 made of the instance's files.
 """
 
 import argparse
 import gzip
+import hashlib
 import json
 import shutil
 import subprocess
@@ -91,7 +92,7 @@ def main():
         for row in read_jsonl(args.instances)
         if row["repo"] in MIT_REPOS and row["instance_id"] in prompts
     ]
-    rows, trees, patches = [], [], []
+    rows, trees, patches, goldens = [], [], [], []
     for instance in instances:
         instance_id = instance["instance_id"]
         files = prompts[instance_id]["file_contents"]
@@ -99,6 +100,12 @@ def main():
         rows.append(row_of(instance, prompts[instance_id]["prompts"][STYLE]))
         trees.append({"instance_id": instance_id, "files": files})
         patches.append({"instance_id": instance_id, "patch": instance["patch"]})
+        hashes = {
+            style: hashlib.sha256(text.encode()).hexdigest()
+            for style, text in prompts[instance_id]["prompts"].items()
+        }
+        readmes = prompts[instance_id]["readmes"]
+        goldens.append({"instance_id": instance_id, "readmes": readmes, "sha256": hashes})
 
     features = Features({column: Value("string") for column in COLUMNS})
     dataset = Dataset.from_list(rows, features=features)
@@ -107,6 +114,7 @@ def main():
     pq.write_table(dataset.data.table, args.out / f"{NAME}.parquet", compression="zstd")
     write_jsonl(args.out / "trees.jsonl.gz", trees)
     write_jsonl(args.out / "gold-patches.jsonl", patches)
+    write_jsonl(args.out / "prompts.jsonl.gz", goldens)
     print(f"{len(rows)} instances")
 
 

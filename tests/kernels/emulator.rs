@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::{env, fs, slice};
 
+use half::{bf16, f16};
 use libloading::Symbol;
-use swebench_infer::backend::Device;
 use swebench_infer::backend::cuda::geometry::BlockShape;
 use swebench_infer::backend::cuda::params::{Params, TensorMap};
-use swebench_infer::backend::cuda::{CudaDevice, Kernel, Launcher, ParamsRef, Properties, TensorMapShape};
+use swebench_infer::backend::cuda::{
+    CudaDevice, Kernel, Launcher, ParamsRef, Product, Properties, TensorMapShape,
+};
+use swebench_infer::backend::{DType, Device};
 use swebench_infer::error::{Error, ErrorKind};
 
 pub use crate::compile::folder;
@@ -98,8 +101,8 @@ impl Library {
         let Ok(Device::Cuda(ordinal)) = name.parse() else {
             panic!("{DEVICE_VARIABLE} names {name}, not a CUDA device")
         };
-        let device =
-            CudaDevice::open(ordinal).unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}={name}: {error}"));
+        let device = CudaDevice::open_kernels(ordinal)
+            .unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}={name}: {error}"));
         Self { launcher: device, emulation: None }
     }
 
@@ -245,7 +248,52 @@ impl Emulation {
     }
 }
 
+/// `out = input · weightᵀ` by plain loops, summed in f32 and rounded once.
+///
+/// # Safety
+/// All rows of the three matrices are there, of elements of type `T`, and the output overlaps neither of the others.
+unsafe fn matmul<T: Copy>(product: &Product, widen: impl Fn(T) -> f32, round: impl Fn(f32) -> T) {
+    let row = |address: u64, index: usize, stride: usize, len: usize| {
+        // SAFETY: by contract.
+        unsafe { slice::from_raw_parts((address as *const T).add(index * stride), len) }
+    };
+    let values = |row: &[T]| row.iter().map(|&value| widen(value)).collect::<Vec<_>>();
+    let Product { rows, in_features, out_features, .. } = *product;
+    let inputs: Vec<_> =
+        (0..rows).map(|i| values(row(product.input, i, product.input_stride, in_features))).collect();
+    for feature in 0..out_features {
+        let weight = values(row(product.weight, feature, product.weight_stride, in_features));
+        for (index, input) in inputs.iter().enumerate() {
+            let sum = input.iter().zip(&weight).map(|(a, b)| a * b).sum();
+            // SAFETY: by contract.
+            unsafe {
+                (product.out as *mut T).add(index * product.out_stride + feature).write(round(sum));
+            }
+        }
+    }
+}
+
 impl Launcher for Emulation {
+    fn name(&self) -> String {
+        "cuda-emulated".into()
+    }
+
+    fn free_memory(&self) -> Result<u64, Error> {
+        Ok(1 << 30)
+    }
+
+    unsafe fn matmul(&self, product: &Product) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe {
+            match product.dtype {
+                DType::BF16 => matmul(product, bf16::to_f32, bf16::from_f32),
+                DType::F16 => matmul(product, f16::to_f32, f16::from_f32),
+                DType::F32 => matmul(product, |value: f32| value, |value| value),
+            }
+        }
+        Ok(())
+    }
+
     /// A Hopper chip with few multiprocessors, so that small grids have several waves.
     fn properties(&self) -> Properties {
         Properties {

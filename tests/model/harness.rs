@@ -6,8 +6,8 @@ use safetensors::SafeTensors;
 use swebench_infer::Result;
 use swebench_infer::backend::cpu::{CpuBackend, CpuOptions, Isa};
 use swebench_infer::backend::reference::ReferenceBackend;
-use swebench_infer::backend::{Backend, Batch, BatchEntry, DType, KvLayout, LogitsRows};
-use swebench_infer::model::llama::Llama;
+use swebench_infer::backend::{Backend, Batch, BatchEntry, DType, LogitsRows};
+use swebench_infer::model::llama::{Limits, Llama};
 use swebench_infer::model::lora::LoraAdapter;
 use swebench_infer::model::weights::Checkpoint;
 use swebench_infer::model::{Decoder, ModelConfig, WeightSource};
@@ -18,6 +18,30 @@ pub const BLOCK_SIZE: usize = 32;
 pub const BLOCKS_PER_SEQUENCE: usize = 4;
 /// Sequences that a test may hold at once.
 pub const MAX_SEQUENCES: usize = 6;
+
+/// Every architecture and option of a model.
+pub const CASES: [&str; 20] = [
+    "codellama",
+    "llama",
+    "llama-attention-bias",
+    "llama-bf16",
+    "llama-f16",
+    "llama-gqa-tied",
+    "llama-mlp-bias",
+    "llama-sharded",
+    "mistral",
+    "mistral-full",
+    "qwen2",
+    "qwen2-window",
+    "qwen3",
+    "rope-dynamic",
+    "rope-linear",
+    "rope-llama3",
+    "rope-yarn",
+    "rope-yarn-attention-factor",
+    "rope-yarn-mscale",
+    "swe-llama-bin",
+];
 
 pub fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/goldens")
@@ -35,23 +59,17 @@ pub fn decoders(base: &str, adapter: Option<&str>, dtype: DType) -> Vec<(String,
     decoders
 }
 
-fn load<B: Backend>(backend: B, base: &str, adapter: Option<&str>) -> Result<Box<dyn Decoder>> {
+/// One model on a backend.
+pub fn load<B: Backend>(backend: B, base: &str, adapter: Option<&str>) -> Result<Box<dyn Decoder>> {
     let dir = goldens().join(base);
     let config = ModelConfig::open(&dir)?;
     let checkpoint = Checkpoint::open(&dir)?;
     checkpoint.check(&config.tensors(), &|name| name.ends_with("rotary_emb.inv_freq"))?;
     let adapter = adapter.map(|adapter| LoraAdapter::open(&goldens().join(adapter))).transpose()?;
     let source = WeightSource::new(checkpoint, adapter)?;
-    let layout = |config: &ModelConfig| {
-        Ok(KvLayout {
-            num_layers: config.num_layers,
-            num_kv_heads: config.num_kv_heads,
-            head_dim: config.head_dim,
-            block_size: BLOCK_SIZE,
-            num_blocks: BLOCKS_PER_SEQUENCE * MAX_SEQUENCES,
-        })
-    };
-    Ok(Box::new(Llama::load(backend, config, &source, 256, layout)?))
+    let num_blocks = BLOCKS_PER_SEQUENCE * MAX_SEQUENCES;
+    let limits = Limits { max_step_tokens: Some(256), block_size: Some(BLOCK_SIZE), ..Limits::default() };
+    Ok(Box::new(Llama::load(backend, config, &source, limits, |_, _| Ok(num_blocks))?))
 }
 
 /// What transformers computed for one sequence.
@@ -174,4 +192,30 @@ pub fn max_error(a: &[f32], b: &[f32]) -> f32 {
 pub fn rms_error(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     (a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / a.len() as f32).sqrt()
+}
+
+/// The bf16 rule: at most twice the error of transformers' own bf16 computation, in maximum and in root mean square,
+/// plus half a bf16 step of the largest logit.
+pub fn assert_bf16(what: &str, decoder: &mut dyn Decoder, goldens: &[Golden], chunk: usize) {
+    for golden in goldens {
+        let logits = prefill(decoder, &mut Running::new(&golden.ids, 4), chunk);
+        let logits = &logits[logits.len() - golden.logits.len()..];
+        let step = max_abs(&golden.logits) / 512.0;
+        for (kind, error) in [("max", max_error as fn(&[f32], &[f32]) -> f32), ("rms", rms_error)] {
+            let limit = 2.0 * error(&golden.logits_bf16, &golden.logits) + step;
+            let error = error(logits, &golden.logits);
+            assert!(error <= limit, "{what}, {} tokens: {kind} {error} above {limit}", golden.ids.len());
+        }
+    }
+}
+
+/// f16 has three more bits of mantissa than bf16, so it has to stay below bf16's own error.
+pub fn assert_f16(what: &str, decoder: &mut dyn Decoder, goldens: &[Golden], chunk: usize) {
+    for golden in goldens {
+        let logits = prefill(decoder, &mut Running::new(&golden.ids, 5), chunk);
+        let logits = &logits[logits.len() - golden.logits.len()..];
+        let limit = max_error(&golden.logits_bf16, &golden.logits) + max_abs(&golden.logits) / 512.0;
+        let error = max_error(logits, &golden.logits);
+        assert!(error <= limit, "{what}, {} tokens: {error} above {limit}", golden.ids.len());
+    }
 }

@@ -38,6 +38,7 @@ pub use layer::CpuLinear;
 pub use roofline::Roofline;
 pub use step::CpuStep;
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::attention::{Attention, AttentionWorkspace};
@@ -51,7 +52,7 @@ use self::threads::ThreadPool;
 use self::weights::PackedLinear;
 use super::{
     AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, PeakRates, QkNorm,
-    Quantization, RopeAngles,
+    Quantization, RopeAngles, StepLimits, host_kv_memory,
 };
 use crate::error::Result;
 
@@ -192,6 +193,15 @@ impl Backend for CpuBackend {
         self.dtype
     }
 
+    /// Two registers of 16 lanes in the score kernel.
+    fn block_size(&self) -> usize {
+        32
+    }
+
+    fn free_kv_memory(&self) -> Result<Option<u64>> {
+        Ok(host_kv_memory())
+    }
+
     fn peak_rates(&self) -> Result<Option<PeakRates>> {
         let roofline = self.roofline()?;
         let measure = |_| PeakRates {
@@ -239,8 +249,8 @@ impl Backend for CpuBackend {
         Ok(cache)
     }
 
-    fn alloc_step(&self, max_tokens: usize) -> Result<CpuStep> {
-        Ok(CpuStep::with_capacity(max_tokens))
+    fn alloc_step(&self, limits: &StepLimits) -> Result<CpuStep> {
+        Ok(CpuStep::with_capacity(limits.max_tokens))
     }
 
     fn begin_step(&self, step: &mut CpuStep, batch: &Batch, angles: &RopeAngles) -> Result<()> {
@@ -350,12 +360,14 @@ impl Backend for CpuBackend {
     fn gather_logits_rows(
         &self,
         step: &CpuStep,
+        part: Range<usize>,
         input: &CpuActivation,
         out: &mut CpuActivation,
     ) -> Result<()> {
         assert_eq!(input.cols, out.cols, "input and output of the gather");
-        let out = out.rows_mut(step.logits_rows.len());
-        rows::gather(&step.logits_rows, input.cols, input.rows(step.tokens.len()), out);
+        let rows = &step.logits_rows[part];
+        let out = out.rows_mut(rows.len());
+        rows::gather(rows, input.cols, input.rows(step.tokens.len()), out);
         Ok(())
     }
 

@@ -10,6 +10,12 @@ fn backend(dtype: DType, isa: Isa) -> CpuBackend {
     CpuBackend::new(CpuOptions { dtype, threads: Some(2), isa: Some(isa), quantize: None }).unwrap()
 }
 
+/// Steps of up to `max_tokens` tokens.
+pub(super) fn limits(max_tokens: usize) -> StepLimits {
+    let heads = HeadLayout { num_heads: 4, num_kv_heads: 2, head_dim: 8 };
+    StepLimits { max_tokens, max_context: 4096, block_size: 4, heads }
+}
+
 /// Reproducible values in -1..1.
 pub(super) fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
@@ -136,12 +142,12 @@ fn embedding_and_gather_pick_rows() {
         let logits = LogitsRows::Last;
         batch.push(BatchEntry { tokens: &tokens[..3], kv_len: 3, block_table: &[0], prompt_len: 3, logits });
         batch.push(BatchEntry { tokens: &tokens[3..], kv_len: 2, block_table: &[1], prompt_len: 2, logits });
-        let mut step = backend.alloc_step(8).unwrap();
+        let mut step = backend.alloc_step(&limits(8)).unwrap();
         backend.begin_step(&mut step, &batch, &RopeAngles::default()).unwrap();
         let mut embedded = backend.alloc_activation(8, 24).unwrap();
         backend.embed(&step, &table, &mut embedded).unwrap();
         let mut gathered = backend.alloc_activation(2, 24).unwrap();
-        backend.gather_logits_rows(&step, &embedded, &mut gathered).unwrap();
+        backend.gather_logits_rows(&step, 0..2, &embedded, &mut gathered).unwrap();
         let row = |token: u32| -> Vec<f32> {
             table_values[token as usize * 24..][..24].iter().map(|&x| round(dtype, x)).collect()
         };
@@ -169,7 +175,7 @@ fn rotation_norm_and_append() {
                     BatchEntry { tokens: &[0; 4], kv_len: 7, block_table: &[5, 1], prompt_len: 7, logits };
                 batch.push(entry);
                 batch.push(BatchEntry { tokens: &[0], kv_len: 1, block_table: &[2], prompt_len: 1, logits });
-                let mut step = backend.alloc_step(5).unwrap();
+                let mut step = backend.alloc_step(&limits(5)).unwrap();
                 let angles: Vec<f32> = noise(5 * 4, 9).iter().map(|x| 3.0 * x).collect();
                 let rope = RopeAngles {
                     cos: angles.iter().map(|x| x.cos()).collect(),

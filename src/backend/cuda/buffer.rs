@@ -77,12 +77,25 @@ stored!(
     u8 => Element::E4m3, i32 => Element::I32, i64 => Element::I64, u64 => Element::U64, AttentionTile => Element::Tile
 );
 
-/// Memory of a device, given back when dropped.
+/// A piece of a device's memory; the memory is given back when its last piece is dropped.
 pub struct Buffer {
-    launcher: Arc<dyn Launcher>,
+    memory: Arc<Memory>,
     address: u64,
     len: usize,
     element: Element,
+}
+
+/// One allocation.
+struct Memory {
+    launcher: Arc<dyn Launcher>,
+    address: u64,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `Buffer::new`; views borrow a buffer, which holds this.
+        unsafe { self.launcher.release(self.address) };
+    }
 }
 
 impl Buffer {
@@ -95,7 +108,8 @@ impl Buffer {
             Error::invalid_argument(format!("{len} elements of {element} are more than memory has addresses"))
         })?;
         let address = launcher.allocate(bytes.max(1))?;
-        Ok(Self { launcher: Arc::clone(launcher), address, len, element })
+        let memory = Arc::new(Memory { launcher: Arc::clone(launcher), address });
+        Ok(Self { memory, address, len, element })
     }
 
     /// A copy of `values`.
@@ -118,6 +132,19 @@ impl Buffer {
         Ok(buffer)
     }
 
+    /// `len` elements of another type from byte `offset` on, which share this buffer's memory.
+    pub(super) fn piece(&self, offset: usize, element: Element, len: usize) -> Result<Self> {
+        let end = len.checked_mul(element.size()).and_then(|bytes| bytes.checked_add(offset));
+        if end.is_none_or(|end| end > self.bytes()) {
+            return Err(Error::invalid_argument("a piece of a device buffer does not lie in it")
+                .with_expected(
+                    format_args!("at most {} bytes", self.bytes()),
+                    format_args!("{len} of {element} from byte {offset}"),
+                ));
+        }
+        Ok(Self { memory: Arc::clone(&self.memory), address: self.address + offset as u64, len, element })
+    }
+
     /// Overwrites the first elements.
     ///
     /// # Errors
@@ -126,8 +153,22 @@ impl Buffer {
         self.check::<T>("write", values.len())?;
         // SAFETY: `Stored` types are plain bytes.
         let bytes = unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+        self.write_bytes(0, bytes)
+    }
+
+    /// Overwrites memory from byte `offset` on with elements as the device stores them.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than fit, `Device`.
+    pub(super) fn write_bytes(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        if offset.checked_add(bytes.len()).is_none_or(|end| end > self.bytes()) {
+            return Err(Error::invalid_argument("cannot write a device buffer").with_expected(
+                format_args!("at most {} bytes", self.bytes()),
+                format_args!("{} from byte {offset}", bytes.len()),
+            ));
+        }
         // SAFETY: checked to lie in this buffer.
-        unsafe { self.launcher.write(self.address, bytes) }
+        unsafe { self.memory.launcher.write(self.address + offset as u64, bytes) }
     }
 
     /// All elements, once the work before has been done.
@@ -145,10 +186,23 @@ impl Buffer {
             slice::from_raw_parts_mut(start.cast::<u8>(), size)
         };
         // SAFETY: all of this buffer and no more.
-        unsafe { self.launcher.read(self.address, bytes)? };
+        unsafe { self.memory.launcher.read(self.address, bytes)? };
         // SAFETY: every bit pattern of a `Stored` type is a value.
         unsafe { values.set_len(self.len) };
         Ok(values)
+    }
+
+    /// The first bytes as the device stores them, once the work before has been done.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than there are, `Device`.
+    pub(super) fn read_bytes(&self, bytes: &mut [u8]) -> Result<()> {
+        if bytes.len() > self.bytes() {
+            return Err(Error::invalid_argument("cannot read a device buffer")
+                .with_expected(format_args!("at most {} bytes", self.bytes()), bytes.len()));
+        }
+        // SAFETY: checked to lie in this buffer.
+        unsafe { self.memory.launcher.read(self.address, bytes) }
     }
 
     /// Zero bits everywhere.
@@ -157,7 +211,12 @@ impl Buffer {
     /// `Device`.
     pub fn zero(&self) -> Result<()> {
         // SAFETY: all of this buffer and no more.
-        unsafe { self.launcher.zero(self.address, self.len * self.element.size()) }
+        unsafe { self.memory.launcher.zero(self.address, self.bytes()) }
+    }
+
+    /// Bytes.
+    pub fn bytes(&self) -> usize {
+        self.len * self.element.size()
     }
 
     /// Elements.
@@ -200,13 +259,6 @@ impl Buffer {
             format_args!("{} of {}", self.len, self.element),
             format_args!("{len} of {}", T::ELEMENT),
         ))
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new`; the views borrow this buffer.
-        unsafe { self.launcher.release(self.address) };
     }
 }
 

@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 /// Bytes that vectorised accesses move at once: addresses and rows are multiples of it.
 const ACCESS_BYTES: u64 = 16;
 
-/// Checks the arguments of one kernel.
+/// Checks the arguments of one kernel, or of another operation by its name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Check(pub(super) Kernel);
+pub(super) struct Check<N = Kernel>(pub(super) N);
 
-impl Check {
+impl<N: fmt::Display + Copy> Check<N> {
     /// `condition`, or an error that says what was expected of `argument` and what it is.
     pub(super) fn that(
         self,

@@ -28,10 +28,20 @@ pub struct DeviceInfo {
 /// `Device`, naming what was looked for, when there is no driver or it refuses to start.
 pub fn cuda_probe() -> Result<usize> {
     without_panic(|| {
-        open_driver()?;
+        find_driver()?;
+        match result::init() {
+            Ok(()) => {}
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Ok(0),
+            Err(error) => return Err(failed("cuInit", error)),
+        }
         let count = result::device::get_count().map_err(|error| failed("cuDeviceGetCount", error))?;
         Ok(usize::try_from(count).unwrap_or(0))
     })
+}
+
+/// Whether this machine looks as if it had a CUDA device that can or could be used: a driver that does not say that there is none.
+pub fn cuda_is_expected() -> bool {
+    find_driver().is_ok() && !matches!(cuda_probe(), Ok(0))
 }
 
 /// The devices that the driver shows.
@@ -41,6 +51,25 @@ pub fn cuda_probe() -> Result<usize> {
 pub fn devices() -> Result<Vec<DeviceInfo>> {
     let count = cuda_probe()?;
     without_panic(|| (0..count as u32).map(describe).collect())
+}
+
+/// A device that the kernels run on.
+///
+/// # Errors
+/// `Device` without a driver, with one that is too old or without this device; `Unsupported` when the build has no kernels for it: all say what was
+/// found and what is needed.
+pub fn usable_device(ordinal: u32) -> Result<DeviceInfo> {
+    let devices = devices()?;
+    let (count, hint) = (devices.len(), "CUDA_VISIBLE_DEVICES limits which devices a process sees");
+    let Some(info) = devices.into_iter().nth(ordinal as usize) else {
+        let error = Error::new(ErrorKind::Device, format!("no CUDA device {ordinal}"));
+        let expected = if count == 0 { "a device".into() } else { format!("a number below {count}") };
+        return Err(error.with_expected(expected, format_args!("{count} devices")).with_hint(hint));
+    };
+    without_panic(move || {
+        check_device(&info, driver_version()?)?;
+        Ok(info)
+    })
 }
 
 /// The CUDA version that the driver supports, as `(major, minor)`.
@@ -55,7 +84,7 @@ pub(super) fn driver_version() -> Result<(u32, u32)> {
 }
 
 /// Says what is missing for the embedded kernels to run on `device`.
-pub(super) fn check_device(device: &DeviceInfo, driver: (u32, u32)) -> Result<()> {
+fn check_device(device: &DeviceInfo, driver: (u32, u32)) -> Result<()> {
     if !images::built() {
         return Err(Error::unsupported("this build has no CUDA kernels: nvcc was not found").with_hint(
             "install nvcc (kernels/install_nvcc.sh), set CUDA_HOME and build again, or use --device cpu",
@@ -123,17 +152,14 @@ pub(super) fn failed(call: &str, error: result::DriverError) -> Error {
     Error::new(kind, format!("{call} failed: {name} ({meaning})"))
 }
 
-fn open_driver() -> Result<()> {
-    // Nothing else of cudarc is called before the library is known to be there.
+/// Nothing else of cudarc is called before the library is known to be there.
+fn find_driver() -> Result<()> {
     // SAFETY: only asks the dynamic linker whether the driver library opens.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Error::new(
-            ErrorKind::Device,
-            "no CUDA driver: libcuda.so was not found by the dynamic linker",
-        )
-        .with_hint("install the NVIDIA driver, or use --device cpu"));
+    if unsafe { sys::is_culib_present() } {
+        return Ok(());
     }
-    result::init().map_err(|error| failed("cuInit", error))
+    Err(Error::new(ErrorKind::Device, "no CUDA driver: libcuda.so was not found by the dynamic linker")
+        .with_hint("install the NVIDIA driver, or use --device cpu"))
 }
 
 fn describe(ordinal: u32) -> Result<DeviceInfo> {

@@ -8,12 +8,13 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
 use super::buffer::Vector;
+use super::cublaslt::{self, CublasLt};
 use super::discovery::{self, DeviceInfo, failed};
 use super::geometry::{BlockShape, Kernel};
 use super::images::IMAGES;
-use super::launcher::{Launcher, ParamsRef, Properties, TensorMapShape};
+use super::launcher::{Launcher, ParamsRef, Product, Properties, TensorMapShape};
 use super::params::TensorMap;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Shared memory that a block gets without asking the driver for more.
 const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
@@ -27,6 +28,8 @@ pub struct CudaDevice {
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     functions: HashMap<Kernel, Function>,
+    /// `None` on a device that was opened for kernels alone.
+    products: Option<CublasLt>,
 }
 
 /// A loaded kernel.
@@ -43,22 +46,36 @@ unsafe impl Send for CudaDevice {}
 unsafe impl Sync for CudaDevice {}
 
 impl CudaDevice {
-    /// Opens a device and loads the kernels that run on it.
+    /// Opens a device and loads the kernels that run on it, but no library for products: for tests and measurements of kernels.
     ///
     /// # Errors
     /// `Device` without a driver, with one that is too old or without this device; `Unsupported` when the build has no kernels for it: all say what
     /// was found and what is needed.
+    pub fn open_kernels(ordinal: u32) -> Result<Arc<Self>> {
+        let info = discovery::usable_device(ordinal)?;
+        discovery::without_panic(move || Self::load(info).map(Arc::new))
+    }
+
+    /// A device on which models run, without opening it.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::open_kernels`], and `Device` without cuBLASLt, saying what was looked for.
+    pub fn find(ordinal: u32) -> Result<DeviceInfo> {
+        let info = discovery::usable_device(ordinal)?;
+        cublaslt::check_library()?;
+        Ok(info)
+    }
+
+    /// Opens a device with all that a model needs.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::find`], and `OutOfMemory`.
     pub fn open(ordinal: u32) -> Result<Arc<Self>> {
-        let devices = discovery::devices()?;
-        let count = devices.len();
-        let info = devices.into_iter().nth(ordinal as usize).ok_or_else(|| {
-            Error::new(ErrorKind::Device, "no such CUDA device")
-                .with_expected(format_args!("a number below {count}"), ordinal)
-                .with_hint("CUDA_VISIBLE_DEVICES limits which devices a process sees")
-        })?;
+        let info = Self::find(ordinal)?;
         discovery::without_panic(move || {
-            discovery::check_device(&info, discovery::driver_version()?)?;
-            Self::load(info).map(Arc::new)
+            let mut device = Self::load(info)?;
+            device.products = Some(CublasLt::new()?);
+            Ok(Arc::new(device))
         })
     }
 
@@ -119,6 +136,7 @@ impl CudaDevice {
             stream: result::stream::null(),
             modules: Vec::new(),
             functions: HashMap::new(),
+            products: None,
         };
         opened.enter()?;
         opened.stream = result::stream::create(result::stream::StreamKind::NonBlocking)
@@ -132,14 +150,14 @@ impl CudaDevice {
                 })?;
             opened.modules.push(module);
             for kernel in Kernel::all().into_iter().filter(|kernel| kernel.file() == image.name) {
-                let function = opened.find(module, kernel)?;
+                let function = opened.find_kernel(module, kernel)?;
                 opened.functions.insert(kernel, function);
             }
         }
         Ok(opened)
     }
 
-    fn find(&self, module: sys::CUmodule, kernel: Kernel) -> Result<Function> {
+    fn find_kernel(&self, module: sys::CUmodule, kernel: Kernel) -> Result<Function> {
         let name =
             CString::new(kernel.to_string()).map_err(|_| Error::internal("a kernel's name with a NUL"))?;
         // SAFETY: the module is loaded and stays so.
@@ -182,6 +200,7 @@ impl Drop for CudaDevice {
         if let Err(error) = self.enter() {
             log::warn!("{error}");
         }
+        self.products = None;
         for &module in &self.modules {
             // SAFETY: loaded by `load`; nothing is launched any more.
             warn("cuModuleUnload", unsafe { result::module::unload(module) });
@@ -196,6 +215,16 @@ impl Drop for CudaDevice {
 }
 
 impl Launcher for CudaDevice {
+    fn name(&self) -> String {
+        format!("cuda:{} ({})", self.info.ordinal, self.info.name)
+    }
+
+    fn free_memory(&self) -> Result<u64> {
+        self.enter()?;
+        let (free, _total) = result::mem_get_info().map_err(|error| failed("cuMemGetInfo", error))?;
+        Ok(free as u64)
+    }
+
     fn properties(&self) -> Properties {
         self.info.properties
     }
@@ -208,8 +237,11 @@ impl Launcher for CudaDevice {
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.enter()?;
         // SAFETY: the memory is not read before it is written.
-        unsafe { result::malloc_sync(bytes) }
-            .map_err(|error| failed("cuMemAlloc", error).context(format!("{bytes} bytes of device memory")))
+        unsafe { result::malloc_sync(bytes) }.map_err(|error| {
+            let free = result::mem_get_info().map_or(0, |(free, _total)| free);
+            failed("cuMemAlloc", error)
+                .with_expected(format_args!("{bytes} bytes of device memory"), format_args!("{free} free"))
+        })
     }
 
     unsafe fn release(&self, address: u64) {
@@ -283,6 +315,16 @@ impl Launcher for CudaDevice {
                 block.threads, block.shared_bytes
             ))
         })
+    }
+
+    unsafe fn matmul(&self, product: &Product) -> Result<()> {
+        let products = self
+            .products
+            .as_ref()
+            .ok_or_else(|| Error::internal("a product on a device that was opened for kernels alone"))?;
+        self.enter()?;
+        // SAFETY: by contract; the context is current and the stream its own.
+        unsafe { products.matmul(product, self.stream) }
     }
 
     fn tensor_map(&self, shape: &TensorMapShape) -> Result<TensorMap> {

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use super::geometry::{BlockShape, Kernel};
 use super::params::{Params, TensorMap};
+use crate::backend::DType;
 use crate::error::Result;
 
 /// What launches depend on.
@@ -74,12 +75,48 @@ pub struct TensorMapShape {
     pub swizzle_128: bool,
 }
 
+/// A product of matrices in a 2-byte type: `out [rows, out_features] = input [rows, in_features] · weightᵀ`, summed in f32 and rounded once.
+///
+/// `weight` is `[out_features, in_features]`. Addresses are the device's, strides count elements from one row to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Product {
+    /// Of all three.
+    pub dtype: DType,
+    /// Rows of input and output.
+    pub rows: usize,
+    /// Columns of input and weight.
+    pub in_features: usize,
+    /// Rows of the weight, columns of the output.
+    pub out_features: usize,
+    /// 16-byte aligned.
+    pub input: u64,
+    /// 16-byte aligned.
+    pub weight: u64,
+    /// 16-byte aligned.
+    pub out: u64,
+    /// Of the input.
+    pub input_stride: usize,
+    /// Of the weight.
+    pub weight_stride: usize,
+    /// Of the output.
+    pub out_stride: usize,
+}
+
 /// Where kernels run: a device through its driver, or the emulated multiprocessor of the tests.
 ///
 /// Work is done in the order of the calls; launches need not have finished when they return, and `read` waits for them.
 pub trait Launcher: Send + Sync {
+    /// Its number and name, such as `cuda:0 (NVIDIA H200)`.
+    fn name(&self) -> String;
+
     /// What launches depend on.
     fn properties(&self) -> Properties;
+
+    /// Bytes that can still be allocated.
+    ///
+    /// # Errors
+    /// `Device`.
+    fn free_memory(&self) -> Result<u64>;
 
     /// Blocks of a kernel that run at one time, by their registers, threads and shared memory; at least one.
     fn resident_blocks(&self, kernel: Kernel) -> usize;
@@ -137,6 +174,15 @@ pub trait Launcher: Send + Sync {
         grid: [u32; 3],
         params: ParamsRef<'_>,
     ) -> Result<()>;
+
+    /// Starts a product of matrices.
+    ///
+    /// # Safety
+    /// All rows of the three matrices lie in memory from `allocate`, and the output overlaps neither of the others.
+    ///
+    /// # Errors
+    /// `Unsupported` for a shape that no algorithm takes, `Device`.
+    unsafe fn matmul(&self, product: &Product) -> Result<()>;
 
     /// Encodes a tensor map.
     ///

@@ -3,26 +3,32 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::buffer::{Buffer, Element, Stored};
+use super::buffer::Buffer;
 use super::launcher::Launcher;
 use super::params::Sequences;
+use super::upload::Upload;
 use crate::backend::{Batch, BatchSequence};
 use crate::error::{Error, Result};
 
-/// The sequences of one step where kernels can reach them.
-///
-/// Buffers grow to the largest step seen and are kept between steps.
+/// Sequences of one step, side by side in its batch, where kernels can reach them.
 #[derive(Debug)]
 pub struct DeviceSequences {
     launcher: Arc<dyn Launcher>,
-    query_starts: Buffer,
-    kv_lens: Buffer,
-    block_tables: Buffer,
-    block_table_stride: usize,
+    lists: Option<Lists>,
     block_size: usize,
     lens: Vec<(usize, usize)>,
-    tokens: usize,
+    rows: usize,
     highest_block: usize,
+}
+
+/// What kernels read.
+#[derive(Debug)]
+struct Lists {
+    query_starts: Buffer,
+    kv_lens: Buffer,
+    /// `[sequences, block_table_stride]`.
+    block_tables: Buffer,
+    block_table_stride: usize,
 }
 
 impl std::fmt::Debug for dyn Launcher {
@@ -35,74 +41,99 @@ impl DeviceSequences {
     /// No sequences, of caches whose blocks hold `block_size` tokens.
     ///
     /// # Errors
-    /// `OutOfMemory`; `InvalidArgument` when `block_size` is no power of two from 16 to 128.
+    /// `InvalidArgument` when `block_size` is no power of two from 16 to 128.
     pub fn new(launcher: &Arc<dyn Launcher>, block_size: usize) -> Result<Self> {
         if !block_size.is_power_of_two() || !(16..=128).contains(&block_size) {
             return Err(Error::invalid_argument("block_size of a cache on the device")
                 .with_expected("16, 32, 64 or 128", block_size));
         }
-        let empty = || Buffer::new(launcher, Element::I32, 0);
         Ok(Self {
             launcher: Arc::clone(launcher),
-            query_starts: empty()?,
-            kv_lens: empty()?,
-            block_tables: empty()?,
-            block_table_stride: 0,
+            lists: None,
             block_size,
             lens: Vec::new(),
-            tokens: 0,
+            rows: 0,
             highest_block: 0,
         })
     }
 
-    /// Takes a step's sequences.
+    /// Takes all sequences of a step, by a copy of their own.
     ///
     /// # Errors
     /// `InvalidArgument` for a block table that is shorter than its context or numbers that do not fit, `OutOfMemory`, `Device`.
     pub fn fill(&mut self, batch: &Batch) -> Result<()> {
         let sequences = batch.sequences();
-        let blocks = |sequence: &BatchSequence| sequence.kv_len.div_ceil(self.block_size);
-        let stride = sequences.iter().map(blocks).max().unwrap_or(0);
-        let number = |value: usize| {
-            i32::try_from(value).map_err(|_| {
-                Error::invalid_argument("a step's number on the device")
-                    .with_expected(format_args!("at most {}", i32::MAX), value)
-            })
-        };
-        let mut starts = vec![0];
-        let mut kv_lens = Vec::with_capacity(sequences.len());
-        let mut tables = vec![0; sequences.len() * stride];
-        let mut lens = Vec::with_capacity(sequences.len());
-        let mut highest_block = 0;
-        for (index, sequence) in sequences.iter().enumerate() {
-            let table = batch.block_table(sequence);
-            let needed = blocks(sequence);
-            if table.len() < needed {
-                return Err(Error::invalid_argument(format!("the block table of sequence {index}"))
-                    .with_expected(
-                        format_args!("{needed} blocks of {} for {} tokens", self.block_size, sequence.kv_len),
-                        table.len(),
-                    ));
-            }
-            for (to, &block) in tables[index * stride..].iter_mut().zip(&table[..needed]) {
-                *to = number(block as usize)?;
-                highest_block = highest_block.max(block as usize);
-            }
-            starts.push(number(sequence.query.end)?);
-            kv_lens.push(number(sequence.kv_len)?);
-            lens.push((sequence.query.len(), sequence.kv_len));
-        }
+        let most_blocks = sequences.iter().map(|sequence| self.blocks_of(sequence)).max().unwrap_or(0);
+        let mut upload = Upload::new(&self.launcher, Self::upload_bytes(sequences.len(), most_blocks))?;
+        self.place(batch, 0..sequences.len(), &mut upload)?;
+        upload.send().inspect_err(|_| self.clear())
+    }
+
+    /// Bytes of an upload that some sequences with contexts of up to `most_blocks` blocks take.
+    pub(super) fn upload_bytes(sequences: usize, most_blocks: usize) -> usize {
+        let lists = [sequences + 1, sequences, sequences * most_blocks];
+        lists.into_iter().map(Upload::bytes::<i32>).sum()
+    }
+
+    /// Takes the sequences `part` of a step; whoever sends `upload` makes them usable.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a block table that is shorter than its context or numbers that do not fit. There are no sequences then.
+    pub(super) fn place(&mut self, batch: &Batch, part: Range<usize>, upload: &mut Upload) -> Result<()> {
         // Nobody may launch with the lengths of one step and the lists of another: until all are there, there are no sequences.
-        self.lens.clear();
-        self.tokens = 0;
-        store(&self.launcher, &mut self.query_starts, &starts)?;
-        store(&self.launcher, &mut self.kv_lens, &kv_lens)?;
-        store(&self.launcher, &mut self.block_tables, &tables)?;
-        self.lens = lens;
-        self.tokens = batch.len();
-        self.block_table_stride = stride;
+        self.clear();
+        let sequences = &batch.sequences()[part];
+        let stride = sequences.iter().map(|sequence| self.blocks_of(sequence)).max().unwrap_or(0);
+        let query_starts = upload.place::<i32>(sequences.len() + 1, |starts| {
+            starts[0] = number(sequences.first().map_or(0, |first| first.query.start))?;
+            for (start, sequence) in starts[1..].iter_mut().zip(sequences) {
+                *start = number(sequence.query.end)?;
+            }
+            Ok(())
+        })?;
+        let kv_lens = upload.place::<i32>(sequences.len(), |lens| {
+            for (len, sequence) in lens.iter_mut().zip(sequences) {
+                *len = number(sequence.kv_len)?;
+            }
+            Ok(())
+        })?;
+        let mut highest_block = 0;
+        let block_tables = upload.place::<i32>(sequences.len() * stride, |tables| {
+            for (row, (index, sequence)) in
+                tables.chunks_exact_mut(stride.max(1)).zip(sequences.iter().enumerate())
+            {
+                let (table, needed) = (batch.block_table(sequence), self.blocks_of(sequence));
+                if table.len() < needed {
+                    return Err(Error::invalid_argument(format!("the block table of sequence {index}"))
+                        .with_expected(
+                            format_args!(
+                                "{needed} blocks of {} for {} tokens",
+                                self.block_size, sequence.kv_len
+                            ),
+                            table.len(),
+                        ));
+                }
+                row.fill(0);
+                for (to, &block) in row.iter_mut().zip(&table[..needed]) {
+                    *to = number(block as usize)?;
+                    highest_block = highest_block.max(block as usize);
+                }
+            }
+            Ok(())
+        })?;
+        self.lists = Some(Lists { query_starts, kv_lens, block_tables, block_table_stride: stride });
+        self.lens.extend(sequences.iter().map(|sequence| (sequence.query.len(), sequence.kv_len)));
+        self.rows = sequences.last().map_or(0, |last| last.query.end);
         self.highest_block = highest_block;
         Ok(())
+    }
+
+    /// Forgets the sequences.
+    pub(super) fn clear(&mut self) {
+        self.lists = None;
+        self.lens.clear();
+        self.rows = 0;
+        self.highest_block = 0;
     }
 
     /// `(query_len, kv_len)` of each.
@@ -110,9 +141,9 @@ impl DeviceSequences {
         &self.lens
     }
 
-    /// Query tokens of all.
+    /// Rows of the step up to the last of these sequences.
     pub fn tokens(&self) -> usize {
-        self.tokens
+        self.rows
     }
 
     /// Tokens of a cache block.
@@ -127,27 +158,28 @@ impl DeviceSequences {
 
     /// What kernels get for some of them; row numbers stay those of the batch.
     pub(super) fn params(&self, part: Range<usize>) -> Sequences {
+        let Some(lists) = &self.lists else { return Sequences::default() };
         let from =
             |buffer: &Buffer, element: usize| buffer.vector().address + (element * size_of::<i32>()) as u64;
         Sequences {
-            query_starts: from(&self.query_starts, part.start),
-            kv_lens: from(&self.kv_lens, part.start),
-            block_tables: from(&self.block_tables, part.start * self.block_table_stride),
-            block_table_stride: self.block_table_stride as i64,
+            query_starts: from(&lists.query_starts, part.start),
+            kv_lens: from(&lists.kv_lens, part.start),
+            block_tables: from(&lists.block_tables, part.start * lists.block_table_stride),
+            block_table_stride: lists.block_table_stride as i64,
             num_sequences: part.len() as i32,
             reserved: 0,
         }
     }
+
+    fn blocks_of(&self, sequence: &BatchSequence) -> usize {
+        sequence.kv_len.div_ceil(self.block_size)
+    }
 }
 
-/// Writes `values`, into a larger buffer when they do not fit.
-pub(super) fn store<T: Stored>(
-    launcher: &Arc<dyn Launcher>,
-    buffer: &mut Buffer,
-    values: &[T],
-) -> Result<()> {
-    if buffer.len() < values.len() {
-        *buffer = Buffer::new(launcher, T::ELEMENT, values.len().next_power_of_two())?;
-    }
-    buffer.write(values)
+/// As kernels hold it.
+fn number(value: usize) -> Result<i32> {
+    i32::try_from(value).map_err(|_| {
+        Error::invalid_argument("a step's number on the device")
+            .with_expected(format_args!("at most {}", i32::MAX), value)
+    })
 }

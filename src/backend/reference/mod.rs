@@ -1,10 +1,12 @@
 //! The oracle: plain f32 loops on one thread, written to be read. Every other backend is tested against it.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::{
     AttentionParams, Backend, Batch, DType, HeadLayout, HostTensor, KvLayout, QkNorm, Quantization,
-    RopeAngles,
+    RopeAngles, StepLimits, host_kv_memory,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -102,6 +104,14 @@ impl Backend for ReferenceBackend {
         self.dtype
     }
 
+    fn block_size(&self) -> usize {
+        32
+    }
+
+    fn free_kv_memory(&self) -> Result<Option<u64>> {
+        Ok(host_kv_memory())
+    }
+
     fn linear_bytes(&self, weight: &Linear) -> usize {
         size_of::<f32>() * (weight.weight.len() + weight.bias.len())
     }
@@ -149,7 +159,7 @@ impl Backend for ReferenceBackend {
         Ok(KvCache { layout: layout.clone(), keys: zeroed()?, values: zeroed()? })
     }
 
-    fn alloc_step(&self, _max_tokens: usize) -> Result<Step> {
+    fn alloc_step(&self, _: &StepLimits) -> Result<Step> {
         Ok(Step::default())
     }
 
@@ -286,8 +296,14 @@ impl Backend for ReferenceBackend {
         Ok(())
     }
 
-    fn gather_logits_rows(&self, step: &Step, input: &Activation, out: &mut Activation) -> Result<()> {
-        for (to, &from) in step.batch.logits_rows().iter().enumerate() {
+    fn gather_logits_rows(
+        &self,
+        step: &Step,
+        part: Range<usize>,
+        input: &Activation,
+        out: &mut Activation,
+    ) -> Result<()> {
+        for (to, &from) in step.batch.logits_rows()[part].iter().enumerate() {
             out.row_mut(to).copy_from_slice(input.row(from as usize));
         }
         Ok(())

@@ -9,6 +9,7 @@ use crate::bench::BenchArgs;
 use crate::completions::CompletionsArgs;
 use crate::extract_diff::ExtractDiffArgs;
 use crate::info::InfoArgs;
+use crate::make_datasets::MakeDatasetsArgs;
 use crate::predictions::PredictionsArgs;
 use crate::run_api::RunApiArgs;
 use crate::run_llama::RunLlamaArgs;
@@ -57,6 +58,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     RunLlama(Box<RunLlamaArgs>),
     RunApi(Box<RunApiArgs>),
+    MakeDatasets(MakeDatasetsArgs),
     ExtractDiff(ExtractDiffArgs),
     Predictions(PredictionsArgs),
     Info(InfoArgs),
@@ -121,12 +123,20 @@ mod tests {
     /// Flags and configuration keys are the same facts: one without the other is a mistake.
     #[test]
     fn flags_are_the_keys_of_the_configuration() {
-        for (command, kind) in [("run-llama", "run-llama"), ("run-api", "run-api"), ("bench", "bench")] {
+        for (path, kind) in [
+            (&["run-llama"][..], "run-llama"),
+            (&["run-api"], "run-api"),
+            (&["make-datasets", "create-text-dataset"], "create-text-dataset"),
+            (&["make-datasets", "tokenize-dataset"], "tokenize-dataset"),
+            (&["make-datasets", "bm25-retrieval"], "bm25-retrieval"),
+            (&["make-datasets", "eval-retrieval"], "eval-retrieval"),
+            (&["bench"], "bench"),
+        ] {
             let schema: serde_json::Value = serde_json::from_str(&config_schema(kind).unwrap()).unwrap();
             let mut keys: Vec<String> =
                 schema["properties"].as_object().unwrap().keys().map(|key| key.replace('_', "-")).collect();
             let cli = Cli::command();
-            let command = cli.find_subcommand(command).unwrap();
+            let command = path.iter().fold(&cli, |command, name| command.find_subcommand(name).unwrap());
             let mut flags: Vec<String> =
                 command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
             flags.retain(|flag| flag != "json");

@@ -62,6 +62,7 @@ fn availability(backend: &Value) -> String {
         parts.push("available".to_owned());
         parts.extend(backend["isa"].as_str().map(str::to_owned));
         parts.extend(backend["threads"].as_u64().map(|threads| format!("{threads} threads")));
+        parts.extend(backend["device"].as_str().map(str::to_owned));
         parts.extend(backend["devices"].as_u64().map(|devices| format!("{devices} devices")));
     } else {
         parts.push("not available".to_owned());

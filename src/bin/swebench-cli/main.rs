@@ -15,6 +15,7 @@ mod extract_diff;
 mod follow;
 mod info;
 mod interrupt;
+mod make_datasets;
 mod output;
 mod plain;
 mod predictions;
@@ -51,6 +52,7 @@ fn run(command: Command, talk: &Arc<Talk>) -> Result<Exit, Failure> {
     match command {
         Command::RunLlama(args) => run_llama::run(&args, talk),
         Command::RunApi(args) => run_api::run(&args, talk),
+        Command::MakeDatasets(args) => make_datasets::run(&args, talk),
         Command::ExtractDiff(args) => extract_diff::run(&args, talk),
         Command::Predictions(args) => predictions::run(&args, talk),
         Command::Info(args) => info::run(&args),

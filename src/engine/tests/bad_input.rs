@@ -6,10 +6,10 @@ use super::fake::Hooked;
 use super::*;
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::backend::reference::ReferenceBackend;
-use crate::backend::{Backend, DType, HostTensor, KvLayout};
+use crate::backend::{Backend, DType, HostTensor};
 use crate::engine::FinishReason;
 use crate::error::ErrorKind;
-use crate::model::llama::Llama;
+use crate::model::llama::{Limits, Llama};
 use crate::model::weights::Checkpoint;
 use crate::model::{Decoder, ModelConfig, TensorSource, WeightSource};
 
@@ -42,11 +42,8 @@ fn load<B: Backend>(backend: B, num_blocks: usize) -> Box<dyn Decoder> {
     assert_eq!(config.vocab_size, VOCAB_SIZE as usize);
     config.max_position_embeddings = 200;
     let source = SpoiltSource(WeightSource::new(Checkpoint::open(&dir).unwrap(), None).unwrap());
-    let layout = |config: &ModelConfig| {
-        let ModelConfig { num_layers, num_kv_heads, head_dim, .. } = *config;
-        Ok(KvLayout { num_layers, num_kv_heads, head_dim, block_size: BLOCK_SIZE, num_blocks })
-    };
-    Box::new(Llama::load(backend, config, &source, 64, layout).unwrap())
+    let limits = Limits { max_step_tokens: Some(64), block_size: Some(BLOCK_SIZE), ..Limits::default() };
+    Box::new(Llama::load(backend, config, &source, limits, |_, _| Ok(num_blocks)).unwrap())
 }
 
 /// The model on every backend and in every type that the tests distinguish.

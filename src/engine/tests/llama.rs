@@ -5,9 +5,8 @@ use std::path::Path;
 use super::fake::Hooked;
 use super::*;
 use crate::backend::DType;
-use crate::backend::KvLayout;
 use crate::backend::reference::ReferenceBackend;
-use crate::model::llama::Llama;
+use crate::model::llama::{Limits, Llama};
 use crate::model::weights::Checkpoint;
 use crate::model::{Decoder, ModelConfig, WeightSource};
 
@@ -17,17 +16,9 @@ fn load(case: &str, max_step_tokens: usize, num_blocks: usize) -> Box<dyn Decode
     // Longer than the models were made for, where dynamic RoPE changes with the length.
     config.max_position_embeddings = 250;
     let source = WeightSource::new(Checkpoint::open(&dir).unwrap(), None).unwrap();
-    let layout = |config: &ModelConfig| {
-        Ok(KvLayout {
-            num_layers: config.num_layers,
-            num_kv_heads: config.num_kv_heads,
-            head_dim: config.head_dim,
-            block_size: 8,
-            num_blocks,
-        })
-    };
     let backend = ReferenceBackend::new(DType::F32);
-    Box::new(Llama::load(backend, config, &source, max_step_tokens, layout).unwrap())
+    let limits = Limits { max_step_tokens: Some(max_step_tokens), block_size: Some(8), ..Limits::default() };
+    Box::new(Llama::load(backend, config, &source, limits, |_, _| Ok(num_blocks)).unwrap())
 }
 
 fn check(case: &str) {

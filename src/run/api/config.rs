@@ -19,6 +19,9 @@ use crate::run::shard::{Shard, ShardMode};
 /// Most requests in flight where the server decides how many there may be.
 const MOST_CONCURRENT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
+/// Most instances that wait for a place among those in flight.
+const MOST_WAITING: usize = 64;
+
 /// A run against a service over a dataset. Keys that are left out have the values of [`RunApiConfig::default`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -240,9 +243,10 @@ impl RunApiConfig {
         }
     }
 
-    /// Most instances that are held for requests at once.
+    /// Most instances that are held for requests at once: more than are in flight, so that none waits for the disk.
     pub(super) fn max_submitted(&self) -> usize {
-        self.concurrency.unwrap_or(MOST_CONCURRENT).get()
+        let in_flight = self.concurrency.unwrap_or(MOST_CONCURRENT).get();
+        in_flight.saturating_add(in_flight.min(MOST_WAITING))
     }
 }
 

@@ -13,7 +13,7 @@ use super::plan::Planner;
 use super::prompts::{Prompt, for_each_pending, survey};
 use super::select::{Filter, Selection, select};
 use super::send::Pool;
-use super::{POLL, ledger, open_split};
+use super::{POLL, ledger, open_dataset};
 use crate::cancel::CancelToken;
 use crate::client::{Client, Count, Failure, Fit, Limiter, Method, Money};
 use crate::error::{Error, ErrorKind, Result};
@@ -112,7 +112,7 @@ fn count_all(
     if let Some(message) = planner.warning() {
         on_event(RunEvent::Warning { message: message.to_owned() });
     }
-    let split = open_split(config, cancel)?;
+    let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
     let output_file = config.output_file(shard);
     let recorded = match Recorded::read(&output_file) {
@@ -132,7 +132,7 @@ fn count_all(
         skipped,
         context: planner.context(),
         longest_answer: planner.longest_answer(),
-        spent: planner.price().map(|_| ledger::spent(&output_file)).transpose()?,
+        spent: planner.price().map(|_| ledger::total_spent(&output_file)).transpose()?,
         rates: planner
             .price()
             .map(|price| price.base.direct)

@@ -87,7 +87,7 @@ impl Ledger {
 ///
 /// # Errors
 /// `Io` when one of them is there and cannot be read.
-pub(super) fn spent(predictions: &Path) -> Result<Money> {
+pub(super) fn total_spent(predictions: &Path) -> Result<Money> {
     let path = beside(predictions);
     let accounts = match File::open(&path) {
         Ok(file) => Accounts::read(&file, &path)?,
@@ -184,8 +184,8 @@ mod tests {
             "{\"instance_id\":\"old\",\"cost\":0.5}\n{\"instance_id\":\"a\",\"cost\":0.03}\n{\"instance_id\":\"free\",\"cost\":null}\n",
         )
         .unwrap();
-        assert_eq!(spent(&predictions).unwrap(), cents(53));
-        assert_eq!(spent(&dir.path().join("none")).unwrap(), Money::ZERO);
+        assert_eq!(total_spent(&predictions).unwrap(), cents(53));
+        assert_eq!(total_spent(&dir.path().join("none")).unwrap(), Money::ZERO);
         let (ledger, spent) = Ledger::open(&predictions).unwrap();
         assert_eq!(spent, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
@@ -194,14 +194,14 @@ mod tests {
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
-        assert_eq!(super::spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
+        assert_eq!(total_spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
         let (ledger, spent) = Ledger::open(&predictions).unwrap();
         assert_eq!(spent, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14 + 1));
+        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        assert_eq!(total, cents(50 + 3 + 5 + 14 + 1));
         ledger.reserve("c", cents(2)).unwrap();
         assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
     }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
+use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
 use crate::dataset::{DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::hub::Hub;
 use crate::patch::model_patch;
 use ledger::Ledger;
 use plan::Planner;
@@ -33,6 +33,8 @@ use send::{Bill, End, Outcome, Pool, Shared, pace_observer, request};
 
 /// How long to wait for an outcome before looking at the cancel token.
 const POLL: Duration = Duration::from_millis(20);
+/// Most answers that are written with one wait for the disk.
+const MOST_TOGETHER: usize = 32;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Asks the service for every instance of the dataset and writes the predictions, continuing an earlier run with the same
@@ -74,7 +76,7 @@ fn run_stages(
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
     let planner = Planner::new(config, client.provider(), &config.prices()?)?;
-    let split = open_split(config, cancel)?;
+    let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
 
     let output_file = config.output_file(shard);
@@ -118,14 +120,14 @@ fn run_stages(
 }
 
 /// The split with its prompts.
-fn open_split(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
+fn open_dataset(config: &RunApiConfig, cancel: &CancelToken) -> Result<Split> {
     let spec = DatasetSpec {
         name_or_path: config.dataset_name_or_path.clone(),
         split: config.split.clone(),
         columns: vec!["text".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    Split::open(spec, || Ok(Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone())))
+    open_split(spec, cancel)
 }
 
 struct Work<'a> {
@@ -138,6 +140,12 @@ struct Work<'a> {
     /// Why nothing more is sent; what is in flight is waited for.
     end: Option<Reason>,
     last_progress: Instant,
+}
+
+/// An instance's line, and what its requests were charged.
+struct Record {
+    prediction: Prediction,
+    bill: Option<Bill>,
 }
 
 /// Why a run ends.
@@ -158,9 +166,13 @@ impl Work<'_> {
                 break;
             }
             cancel.check()?;
-            if let Some(outcome) = self.pool.next(POLL) {
-                self.take(outcome)?;
+            let mut outcomes = Vec::from_iter(self.pool.next(POLL));
+            while (1..MOST_TOGETHER).contains(&outcomes.len())
+                && let Some(outcome) = self.pool.next(Duration::ZERO)
+            {
+                outcomes.push(outcome);
             }
+            self.take(outcomes)?;
             self.report_progress();
         }
         if self.summary.unaffordable > 0 {
@@ -178,27 +190,43 @@ impl Work<'_> {
         self.end.is_some() || self.summary.unaffordable > 0
     }
 
-    fn take(&mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { instance_id, end } = outcome;
-        match end {
-            End::Answered { response, text, bill } => self.finish(instance_id, text, response, bill),
-            End::Failed { failure, bill } if failure.kind.is_final() => {
-                // The instance is not to blame and has no record.
-                self.settle(&instance_id, bill)?;
-                self.stop(failure.error, !failure.attempts.is_empty());
-                Ok(())
-            }
-            End::Failed { failure, bill } => self.fail(instance_id, &failure.error, Some(bill)),
-            End::Refused(error) => self.fail(instance_id, &error, None),
-            End::Unaffordable => {
-                self.summary.unaffordable += 1;
-                Ok(())
-            }
-            End::Unrecorded(error) => {
-                self.stop(error, true);
-                Ok(())
+    /// Records what there is to be recorded, and then counts it as done.
+    fn take(&mut self, outcomes: Vec<Outcome>) -> Result<()> {
+        let mut records = Vec::new();
+        for Outcome { instance_id, end } in outcomes {
+            match end {
+                End::Answered { response, text, bill } => {
+                    records.push(self.answered(instance_id, text, response, bill));
+                }
+                End::Failed { failure, bill } if failure.kind.is_final() => {
+                    // The instance is not to blame and has no record.
+                    self.settle(&instance_id, bill)?;
+                    self.stop(failure.error, !failure.attempts.is_empty());
+                }
+                End::Failed { failure, bill } => {
+                    records.push(self.failed(instance_id, &failure.error, Some(bill)));
+                }
+                End::Refused(error) => records.push(self.failed(instance_id, &error, None)),
+                End::Unaffordable => self.summary.unaffordable += 1,
+                End::Unrecorded(error) => self.stop(error, true),
             }
         }
+        self.file.append_all(records.iter().map(|record| &record.prediction))?;
+        for Record { prediction, bill } in records {
+            let Prediction { instance_id, finish_reason, usage, cost, error, .. } = prediction;
+            if let Some(bill) = bill {
+                self.settle(&instance_id, bill)?;
+            }
+            *(if error.is_some() { &mut self.summary.failed } else { &mut self.summary.finished }) += 1;
+            (self.on_event)(RunEvent::InstanceFinished {
+                instance_id,
+                finish_reason,
+                completion_tokens: usage.map_or(0, |usage| usage.completion_tokens as u64),
+                cost: cost.flatten(),
+                error,
+            });
+        }
+        Ok(())
     }
 
     /// Sends nothing more, for this reason. What was met first-hand says more than what was not sent because of it.
@@ -208,7 +236,7 @@ impl Work<'_> {
         }
     }
 
-    fn finish(&mut self, instance_id: String, text: String, response: Response, bill: Bill) -> Result<()> {
+    fn answered(&self, instance_id: String, text: String, response: Response, bill: Bill) -> Record {
         let Response { choices, attempts, .. } = response;
         let mut samples: Vec<Sample> = choices
             .into_iter()
@@ -219,57 +247,35 @@ impl Work<'_> {
             })
             .collect();
         let first = if samples.len() > 1 { samples[0].clone() } else { samples.pop().unwrap_or_default() };
-        let (usage, cost) = (bill.usage, bill.cost);
         let (openai_text, anthropic_text) =
             if self.shared.planner.speaks_openai() { (Some(text), None) } else { (None, Some(text)) };
-        self.file.append(&Prediction {
-            instance_id: instance_id.clone(),
+        let prediction = Prediction {
+            instance_id,
             model_name_or_path: self.config.model_name_or_path.clone(),
             full_output: Some(first.full_output),
             model_patch: first.model_patch,
             text: openai_text,
             text_inputs: anthropic_text,
             samples,
-            finish_reason: first.finish_reason.clone(),
-            usage: Some(token_usage(&usage)),
-            cost: Some(cost),
+            finish_reason: first.finish_reason,
+            usage: Some(token_usage(&bill.usage)),
+            cost: Some(bill.cost),
             latency_ms: Some(latency_ms(&attempts)),
             error: None,
-        })?;
-        self.settle(&instance_id, bill)?;
-        self.summary.finished += 1;
-        (self.on_event)(RunEvent::InstanceFinished {
-            instance_id,
-            finish_reason: first.finish_reason,
-            completion_tokens: usage.output_tokens,
-            cost,
-            error: None,
-        });
-        Ok(())
+        };
+        Record { prediction, bill: Some(bill) }
     }
 
-    fn fail(&mut self, instance_id: String, error: &Error, bill: Option<Bill>) -> Result<()> {
+    fn failed(&self, instance_id: String, error: &Error, bill: Option<Bill>) -> Record {
         let reason = error.to_line();
-        log::warn!("{instance_id}: {reason}");
-        let cost = bill.as_ref().and_then(|bill| bill.cost);
+        log::info!("{instance_id}: {reason}");
         let model = self.config.model_name_or_path.clone();
-        self.file.append(&Prediction {
+        let prediction = Prediction {
             usage: bill.as_ref().map(|bill| token_usage(&bill.usage)),
             cost: bill.as_ref().map(|bill| bill.cost),
-            ..Prediction::failed(instance_id.clone(), model, reason.clone())
-        })?;
-        if let Some(bill) = bill {
-            self.settle(&instance_id, bill)?;
-        }
-        self.summary.failed += 1;
-        (self.on_event)(RunEvent::InstanceFinished {
-            instance_id,
-            finish_reason: None,
-            completion_tokens: 0,
-            cost,
-            error: Some(reason),
-        });
-        Ok(())
+            ..Prediction::failed(instance_id, model, reason)
+        };
+        Record { prediction, bill }
     }
 
     /// Books what a request has cost, once its record is on the disk.

@@ -7,6 +7,7 @@ use crate::cancel::CancelToken;
 use crate::dataset::{DatasetSpec, Split};
 use crate::error::Result;
 use crate::hub::{self, Hub};
+use crate::run::split::open_split;
 
 /// Finds what a run reads.
 pub(super) struct Sources<'a> {
@@ -22,7 +23,10 @@ impl<'a> Sources<'a> {
 
     /// The directory of a model or adapter that is given by path or by its name on the hub.
     pub(super) fn model_dir(&self, name_or_path: &str) -> Result<PathBuf> {
-        hub::model_dir(name_or_path, || self.hub())
+        hub::model_dir(name_or_path, || {
+            let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
+            Ok(hub.with_cancel(self.cancel.clone()))
+        })
     }
 
     /// The split with its prompts.
@@ -33,11 +37,6 @@ impl<'a> Sources<'a> {
             columns: vec!["text".into(), "input_ids".into()],
             cache_dir: self.config.cache_dir.clone(),
         };
-        Split::open(spec, || self.hub())
-    }
-
-    fn hub(&self) -> Result<Hub> {
-        let hub = Hub::from_env(self.config.cache_dir.as_deref())?;
-        Ok(hub.with_cancel(self.cancel.clone()))
+        open_split(spec, self.cancel)
     }
 }

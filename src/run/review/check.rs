@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use super::config::PredictionsConfig;
 use super::read::Record;
 use crate::cancel::CancelToken;
-use crate::dataset::{Dataset, DatasetSpec, Split};
+use crate::dataset::{Dataset, DatasetSpec};
 use crate::error::{Error, Result};
-use crate::hub::Hub;
 use crate::patch::{AtCommit, Verdict};
 use crate::repo::{MirrorConfig, Mirrors};
+use crate::run::split::open_split;
 
 /// What is known of the instances beside their predictions.
 #[derive(Debug, Default)]
@@ -89,6 +89,5 @@ fn load(name: &str, config: &PredictionsConfig, cancel: &CancelToken) -> Result<
         columns: vec!["text".into(), "repo".into(), "base_commit".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    let hub = || Hub::from_env(config.cache_dir.as_deref()).map(|hub| hub.with_cancel(cancel.clone()));
-    Split::open(spec, hub)?.load()
+    open_split(spec, cancel)?.load()
 }

@@ -90,7 +90,7 @@ impl Input {
                 attention_decode(launcher.as_ref(), &arguments, &mut workspace).unwrap();
             }
             Some(which) => {
-                let mut tiles = PrefillTiles::new(launcher).unwrap();
+                let mut tiles = PrefillTiles::new(launcher);
                 tiles.fill(&sequences, which.query_rows(&HEADS)).unwrap();
                 let maps = (which == PrefillKernel::Hopper).then(|| cache.maps(launcher.as_ref()).unwrap());
                 let arguments = AttentionPrefill {

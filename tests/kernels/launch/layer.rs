@@ -210,7 +210,7 @@ impl Layer {
         };
         let cache = cache.view();
         let prompts = self.step.part(0..PROMPTS).sequences(launcher);
-        let mut tiles = PrefillTiles::new(launcher).unwrap();
+        let mut tiles = PrefillTiles::new(launcher);
         tiles.fill(&prompts, which.query_rows(&HEADS)).unwrap();
         let maps = (which == PrefillKernel::Hopper).then(|| cache.maps(device).unwrap());
         let arguments = AttentionPrefill {

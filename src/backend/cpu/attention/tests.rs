@@ -1,7 +1,7 @@
 //! Attention against a plain f64 softmax, over ragged batches, scattered blocks and poisoned slots.
 
 use super::super::kv_cache::KvSlot;
-use super::super::tests::{noise, round, unit_roundoff};
+use super::super::tests::{limits, noise, round, unit_roundoff};
 use super::super::{CpuBackend, CpuOptions, Isa};
 use super::*;
 use crate::backend::HeadLayout;
@@ -86,7 +86,7 @@ impl Case {
         }
         let (contexts, queries) = (self.contexts(), self.queries());
         // The context is appended in two steps, each with its queries, and attended to in the second.
-        let mut step = backend.alloc_step(8).unwrap();
+        let mut step = backend.alloc_step(&limits(8)).unwrap();
         let mut out = Vec::new();
         for last in [false, true] {
             let mut batch = Batch::default();

@@ -1,6 +1,6 @@
 //! 8-bit layers through the backend's interface, against exact integer arithmetic and against the f32 oracle.
 
-use crate::backend::cpu::tests::noise;
+use crate::backend::cpu::tests::{limits, noise};
 use crate::backend::cpu::{CpuBackend, CpuLinear, CpuOptions, Isa};
 use crate::backend::quantization::{GROUP_LEN, quantize_group};
 use crate::backend::reference::ReferenceBackend;
@@ -128,7 +128,7 @@ fn oracle(rows: usize, cols: usize, input: &[f32], weight: &Quantized) -> Vec<f3
     let mut batch = Batch::default();
     let logits = LogitsRows::None;
     batch.push(BatchEntry { tokens: &tokens, kv_len: rows, block_table: &[0], prompt_len: rows, logits });
-    let mut step = backend.alloc_step(rows).unwrap();
+    let mut step = backend.alloc_step(&limits(rows)).unwrap();
     backend.begin_step(&mut step, &batch, &RopeAngles::default()).unwrap();
     let mut activation = backend.alloc_activation(rows, cols).unwrap();
     backend.embed(&step, &table, &mut activation).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::buffer::{Buffer, Element, Matrix};
 use super::super::check::Check;
-use super::super::geometry::{DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
+use super::super::geometry::{CacheFormat, DECODE_MOST_SPLITS, DECODE_ROWS, Kernel};
 use super::super::launcher::Launcher;
 use super::super::params::AttentionDecodeParams;
 use super::super::schedule::{MIN_SPLIT_LEN, decode_splits, max_decode_splits};
@@ -61,7 +61,38 @@ impl DecodeWorkspace {
         })
     }
 
-    fn reserve(&mut self, partial_rows: usize, head_dim: usize, counters: usize) -> Result<()> {
+    /// Makes room for launches of which `sequences · max_query_len` is at most `rows`.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn reserve_rows(
+        &mut self,
+        dtype: DType,
+        cache: CacheFormat,
+        heads: &HeadLayout,
+        rows: usize,
+    ) -> Result<()> {
+        for max_query_len in 1..=MAX_DECODE_ROWS {
+            let cut = Cut::new(self.launcher.as_ref(), dtype, cache, heads, max_query_len);
+            self.reserve(&cut, heads, rows.div_ceil(max_query_len), max_query_len)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of device memory.
+    pub fn bytes(&self) -> usize {
+        self.partial_out.bytes() + self.partial_lse.bytes() + self.counters.bytes()
+    }
+
+    fn reserve(
+        &mut self,
+        cut: &Cut,
+        heads: &HeadLayout,
+        sequences: usize,
+        max_query_len: usize,
+    ) -> Result<()> {
+        let partial_rows = sequences * heads.num_heads * cut.max_splits * max_query_len;
+        let (head_dim, counters) = (heads.head_dim, sequences * cut.blocks);
         let float = Element::Float(DType::F32);
         if self.partial_lse.len() < partial_rows {
             self.partial_lse = Buffer::new(&self.launcher, float, partial_rows)?;
@@ -73,6 +104,40 @@ impl DecodeWorkspace {
             self.counters = Buffer::zeroed(&self.launcher, Element::I32, counters)?;
         }
         Ok(())
+    }
+}
+
+/// How the work of a launch is cut.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    kernel: Kernel,
+    /// Tiles of query rows of all key/value heads.
+    blocks: usize,
+    /// Most splits of a context.
+    max_splits: usize,
+}
+
+impl Cut {
+    fn new(
+        launcher: &dyn Launcher,
+        dtype: DType,
+        cache: CacheFormat,
+        heads: &HeadLayout,
+        max_query_len: usize,
+    ) -> Self {
+        let max_shared_bytes = launcher.properties().max_shared_bytes;
+        let kernel_of =
+            |rows| Kernel::attention_decode(dtype, heads.head_dim as u32, rows, cache, max_shared_bytes);
+        let query_rows = max_query_len * heads.num_heads / heads.num_kv_heads.max(1);
+        let rows = DECODE_ROWS.into_iter().find(|&rows| query_rows <= rows as usize);
+        let rows = rows.unwrap_or(DECODE_ROWS[1]);
+        // As if all sequences decoded one token: with the step's own tiles, a draft in the batch would move where its neighbours are cut.
+        let slots = launcher.resident_blocks(kernel_of(DECODE_ROWS[0]));
+        Self {
+            kernel: kernel_of(rows),
+            blocks: heads.num_kv_heads * query_rows.div_ceil(rows as usize),
+            max_splits: max_decode_splits(heads.num_kv_heads, slots, DECODE_MOST_SPLITS),
+        }
     }
 }
 
@@ -91,13 +156,8 @@ pub fn attention_decode(
     let dtype = half_type("attention_decode", "q", q.element)?;
     let lens = sequences.lens();
     let max_query_len = lens.iter().map(|&(query_len, _)| query_len).max().unwrap_or(0);
-    let query_rows = max_query_len * heads.num_heads / heads.num_kv_heads.max(1);
-    let rows = DECODE_ROWS.into_iter().find(|&rows| query_rows <= rows as usize).unwrap_or(DECODE_ROWS[1]);
-    let row_tiles = query_rows.div_ceil(rows as usize);
-    let max_shared_bytes = launcher.properties().max_shared_bytes;
-    let kernel_of =
-        |rows| Kernel::attention_decode(dtype, heads.head_dim as u32, rows, cache.format(), max_shared_bytes);
-    let kernel = kernel_of(rows);
+    let cut = Cut::new(launcher, dtype, cache.format(), &heads, max_query_len);
+    let Cut { kernel, blocks, max_splits } = cut;
     let check = Check(kernel);
     check_heads(check, &heads, &cache)?;
     let element = Element::Float(dtype);
@@ -115,17 +175,12 @@ pub fn attention_decode(
     )?;
     let window_len = check_window(check, window)?;
 
-    let blocks = heads.num_kv_heads * row_tiles;
     check.count("key/value heads and tiles of query rows", blocks, MOST_GRID_Y)?;
-    // As if all sequences decoded one token: with the step's own tiles, a draft in the batch would move where its neighbours are cut.
-    let slots = launcher.resident_blocks(kernel_of(DECODE_ROWS[0]));
-    let max_splits = max_decode_splits(heads.num_kv_heads, slots, DECODE_MOST_SPLITS);
     let used_splits = lens.iter().map(|&(_, kv_len)| decode_splits(kv_len, max_splits)).max().unwrap_or(0);
     if used_splits == 0 {
         return Ok(());
     }
-    let partial_rows = lens.len() * heads.num_heads * max_splits * max_query_len;
-    workspace.reserve(partial_rows, heads.head_dim, lens.len() * blocks)?;
+    workspace.reserve(&cut, &heads, lens.len(), max_query_len)?;
     let params = AttentionDecodeParams {
         q: q.address,
         out: out.address,

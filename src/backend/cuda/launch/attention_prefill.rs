@@ -8,11 +8,12 @@ use super::super::geometry::{CacheFormat, Kernel, prefill_query_rows, sm90_rows}
 use super::super::launcher::{Launcher, Properties, TensorMapShape};
 use super::super::params::{AttentionPrefillParams, AttentionPrefillSm90Params, AttentionTile};
 use super::super::schedule::prefill_tiles;
-use super::super::sequences::{DeviceSequences, store};
+use super::super::sequences::DeviceSequences;
+use super::super::upload::Upload;
 use super::cache::{Cache, CacheMaps};
 use super::{MOST, MOST_GRID_Y, half_type, start};
 use crate::backend::HeadLayout;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What prefill attention reads and writes.
 #[derive(Debug, Clone, Copy)]
@@ -69,28 +70,23 @@ impl PrefillKernel {
 #[derive(Debug)]
 pub struct PrefillTiles {
     launcher: Arc<dyn Launcher>,
-    tiles: Buffer,
-    counter: Buffer,
-    len: usize,
+    lists: Option<Lists>,
     query_rows: usize,
     /// `(query_len, kv_len)` of the sequences that were cut.
     lens: Vec<(usize, usize)>,
 }
 
+/// What kernels read.
+#[derive(Debug)]
+struct Lists {
+    tiles: Buffer,
+    counter: Buffer,
+}
+
 impl PrefillTiles {
     /// No tiles.
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub fn new(launcher: &Arc<dyn Launcher>) -> Result<Self> {
-        Ok(Self {
-            launcher: Arc::clone(launcher),
-            tiles: Buffer::new(launcher, Element::Tile, 0)?,
-            counter: Buffer::zeroed(launcher, Element::I32, 1)?,
-            len: 0,
-            query_rows: 0,
-            lens: Vec::new(),
-        })
+    pub fn new(launcher: &Arc<dyn Launcher>) -> Self {
+        Self { launcher: Arc::clone(launcher), lists: None, query_rows: 0, lens: Vec::new() }
     }
 
     /// Cuts a step's sequences into tiles of `query_rows` query rows: [`PrefillKernel::query_rows`] of the kernel that will run.
@@ -98,14 +94,41 @@ impl PrefillTiles {
     /// # Errors
     /// `OutOfMemory`, `Device`.
     pub fn fill(&mut self, sequences: &DeviceSequences, query_rows: usize) -> Result<()> {
+        let query_lens = sequences.lens().iter().map(|&(query_len, _)| query_len);
+        let tiles = query_lens.map(|query_len| query_len.div_ceil(query_rows.max(1))).sum();
+        let mut upload = Upload::new(&self.launcher, Self::upload_bytes(tiles))?;
+        self.place(sequences, query_rows, &mut upload)?;
+        upload.send().inspect_err(|_| self.lists = None)
+    }
+
+    /// Bytes of an upload that some tiles take.
+    pub(in super::super) fn upload_bytes(tiles: usize) -> usize {
+        Upload::bytes::<AttentionTile>(tiles) + Upload::bytes::<i32>(1)
+    }
+
+    /// As [`PrefillTiles::fill`], into an upload that has to be sent before they are used.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without room.
+    pub(in super::super) fn place(
+        &mut self,
+        sequences: &DeviceSequences,
+        query_rows: usize,
+        upload: &mut Upload,
+    ) -> Result<()> {
+        self.lists = None;
         self.query_rows = query_rows.max(1);
-        let tiles: Vec<AttentionTile> = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
-        self.len = 0;
         self.lens.clear();
-        store(&self.launcher, &mut self.tiles, &tiles)?;
-        self.len = tiles.len();
+        let tiles = prefill_tiles(sequences.lens().iter().copied(), self.query_rows);
+        self.lists =
+            Some(Lists { tiles: upload.place_slice(&tiles)?, counter: upload.place_slice(&[0_i32])? });
         self.lens.extend_from_slice(sequences.lens());
         Ok(())
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.lists.as_ref().map_or(0, |lists| lists.tiles.len())
     }
 
     /// Checks that they are those of `sequences` for a kernel whose tiles have `query_rows` query rows: another batch's would read and write outside of it.
@@ -160,22 +183,26 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         "a positive number",
         softmax_scale,
     )?;
+    let Some(lists) = &tiles.lists else {
+        return Err(Error::invalid_argument(format!("{kernel}: tiles"))
+            .with_expected("those of the step's sequences", "none"));
+    };
     let params = AttentionPrefillParams {
         q: q.address,
         out: out.address,
-        tiles: tiles.tiles.vector().address,
+        tiles: lists.tiles.vector().address,
         cache: cache_params,
         sequences: sequences.params(0..sequences.lens().len()),
         q_stride: q.row_stride as i64,
         out_stride: out.row_stride as i64,
         num_heads: heads.num_heads as i32,
-        num_tiles: check.count("tiles", tiles.len, if maps.is_some() { MOST } else { MOST_GRID_Y })?,
+        num_tiles: check.count("tiles", tiles.len(), if maps.is_some() { MOST } else { MOST_GRID_Y })?,
         window: check_window(check, window)?,
         scale_log2e: softmax_scale * std::f32::consts::LOG2_E,
     };
     let Some(maps) = maps else {
         // SAFETY: every view was checked against its buffer, the block tables against the cache.
-        return unsafe { start(launcher, kernel, [heads.num_heads, tiles.len, 1], &params) };
+        return unsafe { start(launcher, kernel, [heads.num_heads, tiles.len(), 1], &params) };
     };
     check.that(
         maps.addresses == [cache.keys.address, cache.values.address],
@@ -197,12 +224,12 @@ pub fn attention_prefill(launcher: &dyn Launcher, arguments: &AttentionPrefill<'
         keys: maps.keys,
         values: maps.values,
         attention: params,
-        tile_counter: tiles.counter.vector().address,
+        tile_counter: lists.counter.vector().address,
         heads_per_section: (l2_share(launcher.properties()) / (longest * head_bytes).max(1))
             .clamp(1, heads.num_kv_heads) as i32,
         reserved: 0,
     };
-    let blocks = launcher.resident_blocks(kernel).min(heads.num_kv_heads * tiles.len);
+    let blocks = launcher.resident_blocks(kernel).min(heads.num_kv_heads * tiles.len());
     // SAFETY: as above; the maps are those of the cache and of the queries.
     unsafe { start(launcher, kernel, [blocks, 1, 1], &params) }
 }

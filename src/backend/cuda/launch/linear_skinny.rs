@@ -51,7 +51,23 @@ impl SkinnyWorkspace {
         })
     }
 
-    fn reserve(&mut self, partial: usize, counters: usize) -> Result<()> {
+    /// Makes room for a layer with any number of rows.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn reserve_layer(&mut self, dtype: DType, out_features: usize, in_features: usize) -> Result<()> {
+        let splits = num_splits(self.launcher.as_ref(), dtype, out_features, in_features);
+        self.reserve(splits, MAX_SKINNY_ROWS, out_features)
+    }
+
+    /// Bytes of device memory.
+    pub fn bytes(&self) -> usize {
+        self.partial.bytes() + self.counters.bytes()
+    }
+
+    fn reserve(&mut self, num_splits: usize, rows: usize, out_features: usize) -> Result<()> {
+        let partial = if num_splits > 1 { num_splits * rows * out_features } else { 0 };
+        let counters = out_features.div_ceil(SKINNY_OUT_FEATURES);
         if self.partial.len() < partial {
             self.partial = Buffer::new(&self.launcher, Element::Float(DType::F32), partial)?;
         }
@@ -60,6 +76,13 @@ impl SkinnyWorkspace {
         }
         Ok(())
     }
+}
+
+/// Splits of the inner dimension: a function of the layer and the device, for the order of summation depends on it.
+fn num_splits(launcher: &dyn Launcher, dtype: DType, out_features: usize, in_features: usize) -> usize {
+    let tiles = out_features.div_ceil(SKINNY_OUT_FEATURES);
+    let slots = launcher.resident_blocks(Kernel::LinearSkinny(dtype));
+    linear_splits(tiles, slots, in_features, SKINNY_MIN_DEPTH).min(MOST_GRID_Y)
 }
 
 /// `out = input · weightᵀ + bias`; how it is split depends on the layer and the device alone.
@@ -84,9 +107,8 @@ pub fn linear_skinny(
         check.vector("bias", bias, element, out_features)?;
     }
     let tiles = out_features.div_ceil(SKINNY_OUT_FEATURES);
-    let slots = launcher.resident_blocks(kernel);
-    let num_splits = linear_splits(tiles, slots, in_features, SKINNY_MIN_DEPTH).min(MOST_GRID_Y);
-    workspace.reserve(if num_splits > 1 { num_splits * rows * out_features } else { 0 }, tiles)?;
+    let num_splits = num_splits(launcher, dtype, out_features, in_features);
+    workspace.reserve(num_splits, rows, out_features)?;
     let params = LinearSkinnyParams {
         input: input.address,
         weight: weight.address,

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use super::super::geometry::BlockShape;
 use super::super::params::TensorMap;
-use super::super::{Buffer, DeviceSequences, Indices, Properties, Stored, TensorMapShape};
+use super::super::{Buffer, DeviceSequences, Indices, Product, Properties, Stored, TensorMapShape};
 use super::*;
 use crate::backend::{Batch, BatchEntry, HeadLayout, LogitsRows};
 
@@ -19,6 +19,14 @@ struct Recorder {
 }
 
 impl Launcher for Recorder {
+    fn name(&self) -> String {
+        "recorder".into()
+    }
+
+    fn free_memory(&self) -> Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn properties(&self) -> Properties {
         Properties {
             compute_capability: (9, 0),
@@ -58,6 +66,10 @@ impl Launcher for Recorder {
         params: ParamsRef<'_>,
     ) -> Result<()> {
         self.launches.lock().unwrap().push((kernel, grid, params.size()));
+        Ok(())
+    }
+
+    unsafe fn matmul(&self, _: &Product) -> Result<()> {
         Ok(())
     }
 
@@ -212,7 +224,7 @@ fn attention_checks_heads_tables_and_rows() {
     refused(decode(&sequences(1, 64, 0), HEADS, Cache { block_size: 48, ..cache }), &["block_size", "48"]);
 
     let long = sequences(20, 250, 1);
-    let mut tiles = PrefillTiles::new(&launcher).unwrap();
+    let mut tiles = PrefillTiles::new(&launcher);
     let maps = cache.maps(device).unwrap();
     for (which, grid) in [(PrefillKernel::Portable, [32, 2, 1]), (PrefillKernel::Hopper, [16, 1, 1])] {
         tiles.fill(&long, which.query_rows(&HEADS)).unwrap();
