@@ -428,7 +428,7 @@ mod tests {
         let (_dir, path) = file_with(b"");
         let mut file = PredictionsFile::open(&path).unwrap();
         file.append_all([finished("a"), failed("b")].iter()).unwrap();
-        file.append_all([].iter()).unwrap();
+        file.append_all(std::iter::empty::<&Prediction>()).unwrap();
         for twice in [[finished("c"), failed("c")], [finished("d"), finished("b")]] {
             assert_eq!(file.append_all(twice.iter()).unwrap_err().kind(), ErrorKind::Internal);
         }
