@@ -378,8 +378,10 @@ int32_t swebench_log_set(int32_t level,
  * The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
- * "run-api" (swebench_run_api_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench"
- * (swebench_bench_start). Free `out` with swebench_buf_free().
+ * "run-api" (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
+ * (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
+ * (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
+ * (swebench_predictions_start). Free `out` with swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -637,6 +639,18 @@ int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_error **error);
 
 /**
+ * Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
+ *
+ * `config_json` is a configuration of kind "bm25-retrieval". Events: STARTED, INSTANCE when an instance's hits are on disk,
+ * WARNING, and FINISHED with counts, `output_file` and `interrupted`. The file has one line an instance: `instance_id` and
+ * `hits`, each with `docid` and `score`; one with `error` failed and is tried again by the same configuration, which also
+ * continues a cancelled run. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+ */
+int32_t swebench_run_bm25_retrieval_start(swebench_str config_json,
+                                          swebench_job **out,
+                                          swebench_error **error);
+
+/**
  * Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
  *
  * `config_json` is a configuration of kind "eval-retrieval". Events: WARNING for an instance without gold files, which counts
@@ -646,6 +660,29 @@ int32_t swebench_run_api_start(swebench_str config_json,
 int32_t swebench_run_eval_retrieval_start(swebench_str config_json,
                                           swebench_job **out,
                                           swebench_error **error);
+
+/**
+ * Starts making a dataset of prompts from instances and the repositories that they are of.
+ *
+ * `config_json` is a configuration of kind "create-text-dataset". Events: STARTED for each split, INSTANCE when a prompt is in the
+ * progress file, WARNING, and FINISHED with counts, `output_dir` and `interrupted`. The same configuration continues a
+ * cancelled run, and tries failed instances again. Two processes on one dataset: SWEBENCH_ERROR_BUSY. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_text_dataset_start(swebench_str config_json,
+                                        swebench_job **out,
+                                        swebench_error **error);
+
+/**
+ * Starts adding token ids and labels to a dataset of prompts.
+ *
+ * `config_json` is a configuration of kind "tokenize-dataset". Events: STARTED for each split, INSTANCE for each of its
+ * instances, and FINISHED with counts, `output_dir` and `interrupted`; a cancelled run writes nothing. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_tokenize_dataset_start(swebench_str config_json,
+                                            swebench_job **out,
+                                            swebench_error **error);
 
 /**
  * Starts a benchmark of prefill and decode; `config_json` is a configuration of kind "bench".

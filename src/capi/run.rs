@@ -15,6 +15,7 @@ use super::text::Str;
 use crate::error::{Error, Result};
 use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
+use crate::run::bm25_retrieval::{self, Bm25RetrievalConfig};
 use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
 use crate::run::review::{self, PredictionsConfig};
@@ -54,6 +55,22 @@ pub unsafe extern "C" fn swebench_run_api_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_api) }
+}
+
+/// Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
+///
+/// `config_json` is a configuration of kind "bm25-retrieval". Events: STARTED, INSTANCE when an instance's hits are on disk,
+/// WARNING, and FINISHED with counts, `output_file` and `interrupted`. The file has one line an instance: `instance_id` and
+/// `hits`, each with `docid` and `score`; one with `error` failed and is tried again by the same configuration, which also
+/// continues a cancelled run. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_bm25_retrieval_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_bm25_retrieval) }
 }
 
 /// Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
@@ -180,6 +197,18 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
         true => to_json(&api::dry_run(config, reporter.cancel, &mut on_event)?),
         false => to_json(&api::run(config, reporter.cancel, &mut on_event)?),
     }
+}
+
+fn run_bm25_retrieval(config: &Bm25RetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: bm25_retrieval::RunEvent| {
+        let kind = match &event {
+            bm25_retrieval::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            bm25_retrieval::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            bm25_retrieval::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&bm25_retrieval::run(config, reporter.cancel, &mut on_event)?)
 }
 
 fn run_eval_retrieval(config: &EvalRetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod bm25_retrieval;
 pub mod eval_retrieval;
 pub mod llama;
 pub mod names;

@@ -9,6 +9,7 @@
 //! - `dry_run`: what a run against a service would send and cost
 //! - `misconfigured`: services, keys, proxies and files that are not what they should be
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
+//! - `retrieval`: BM25 over git repositories on the disk, failures, clones; recall
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -24,6 +25,7 @@ mod refusals;
 #[allow(dead_code, reason = "the unit tests use all of it")]
 mod repositories;
 mod resume;
+mod retrieval;
 mod run_api;
 mod run_llama;
 mod server;

@@ -128,6 +128,7 @@ mod tests {
             (&["run-api"], "run-api"),
             (&["make-datasets", "create-text-dataset"], "create-text-dataset"),
             (&["make-datasets", "tokenize-dataset"], "tokenize-dataset"),
+            (&["make-datasets", "bm25-retrieval"], "bm25-retrieval"),
             (&["make-datasets", "eval-retrieval"], "eval-retrieval"),
             (&["bench"], "bench"),
         ] {

@@ -6,6 +6,7 @@ use crate::backend::Quantization;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
 use crate::run::review::PredictionsConfig;
@@ -46,6 +47,14 @@ impl Config for TextDatasetConfig {
 
 impl Config for TokenizeDatasetConfig {
     const KIND: &'static str = "tokenize-dataset";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for Bm25RetrievalConfig {
+    const KIND: &'static str = "bm25-retrieval";
 
     fn check(&self) -> Result<()> {
         self.validate()
