@@ -16,6 +16,7 @@ pub mod dataset;
 pub mod patch;
 pub mod prompt;
 pub mod repo;
+pub mod retrieval;
 
 pub mod run;
 

@@ -78,11 +78,27 @@ impl Job {
         })?)
     }
 
+    /// Starts a search for the files that issues are about, from a configuration of kind `bm25-retrieval`.
+    pub fn bm25_retrieval(config_json: &str) -> Result<Self> {
+        // SAFETY: text and outputs live during the call.
+        Self::new(super::call_for_object(|out, error| unsafe {
+            sys::swebench_run_bm25_retrieval_start(super::lend(config_json), out, error)
+        })?)
+    }
+
     /// Starts an evaluation of a dataset's retrieval, from a configuration of kind `eval-retrieval`.
     pub fn eval_retrieval(config_json: &str) -> Result<Self> {
         // SAFETY: text and outputs live during the call.
         Self::new(super::call_for_object(|out, error| unsafe {
             sys::swebench_run_eval_retrieval_start(super::lend(config_json), out, error)
+        })?)
+    }
+
+    /// Starts to validate, merge, convert or show predictions, from a configuration of kind `predictions`.
+    pub fn predictions(config_json: &str) -> Result<Self> {
+        // SAFETY: text and outputs live during the call.
+        Self::new(super::call_for_object(|out, error| unsafe {
+            sys::swebench_predictions_start(super::lend(config_json), out, error)
         })?)
     }
 

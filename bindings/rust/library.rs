@@ -53,6 +53,24 @@ pub fn extract_diff(response: &str, mode: &str) -> Result<String> {
     call_for_text(|out, error| unsafe { sys::swebench_extract_diff(lend(response), lend(mode), out, error) })
 }
 
+/// Takes an answer or a patch through the steps of a configuration of kind "diff"; the result is a report, JSON too.
+pub fn diff(answer: &str, config_json: &str) -> Result<String> {
+    // SAFETY: texts and outputs live during the call.
+    call_for_text(|out, error| unsafe { sys::swebench_diff(lend(answer), lend(config_json), out, error) })
+}
+
+/// A patch with counts that fit its hunks.
+pub fn repair_patch(patch: &str, mode: &str) -> Result<String> {
+    // SAFETY: texts and outputs live during the call.
+    call_for_text(|out, error| unsafe { sys::swebench_repair_patch(lend(patch), lend(mode), out, error) })
+}
+
+/// A patch with no context but one line after each change.
+pub fn minimal_patch(patch: &str, mode: &str) -> Result<String> {
+    // SAFETY: texts and outputs live during the call.
+    call_for_text(|out, error| unsafe { sys::swebench_minimal_patch(lend(patch), lend(mode), out, error) })
+}
+
 /// The importance of a log line, most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]

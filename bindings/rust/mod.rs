@@ -17,7 +17,8 @@ pub use client::Client;
 pub use error::{Error, Result};
 pub use job::{Event, Job, JobHandle};
 pub use library::{
-    Level, capabilities, config_schema, config_validate, extract_diff, init, set_logger, shutdown, version,
+    Level, capabilities, config_schema, config_validate, diff, extract_diff, init, minimal_patch,
+    repair_patch, set_logger, shutdown, version,
 };
 pub use model::Model;
 pub use tokenizer::Tokenizer;

@@ -280,6 +280,12 @@ unsafe extern "C" {
         error: *mut *mut swebench_error,
     ) -> i32;
 
+    pub fn swebench_run_bm25_retrieval_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
     pub fn swebench_run_text_dataset_start(
         config_json: swebench_str,
         out: *mut *mut swebench_job,
@@ -304,9 +310,36 @@ unsafe extern "C" {
         error: *mut *mut swebench_error,
     ) -> i32;
 
+    pub fn swebench_predictions_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
     pub fn swebench_extract_diff(
         response: swebench_str,
         mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_repair_patch(
+        patch: swebench_str,
+        mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_minimal_patch(
+        patch: swebench_str,
+        mode: swebench_str,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_diff(
+        answer: swebench_str,
+        config_json: swebench_str,
         out: *mut swebench_buf,
         error: *mut *mut swebench_error,
     ) -> i32;

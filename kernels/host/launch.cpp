@@ -62,8 +62,11 @@ int kernels_host_launch(const HostLaunch *launch) {
         }
     };
     size_t count = launch->host_threads ? launch->host_threads : std::max(1u, std::thread::hardware_concurrency());
+    // Few blocks are done before another thread has stacks; the caller has those of the launches before.
+    constexpr size_t kBlocksPerThread = 4;
     std::vector<std::thread> threads;
-    for (size_t i = 0; i < std::min(count, blocks); ++i) threads.emplace_back(work);
+    for (size_t i = 1; i < std::min(count, (blocks + kBlocksPerThread - 1) / kBlocksPerThread); ++i) threads.emplace_back(work);
+    work();
     for (auto &thread : threads) thread.join();
     return failed ? refuse(error) : 0;
 }

@@ -33,7 +33,7 @@ pub use client::{
     swebench_client_open,
 };
 pub use config::{swebench_config_schema, swebench_config_validate};
-pub use diff::swebench_extract_diff;
+pub use diff::{swebench_diff, swebench_extract_diff, swebench_minimal_patch, swebench_repair_patch};
 pub use error::{
     ErrorObject, swebench_error_code, swebench_error_free, swebench_error_json, swebench_error_message,
 };
@@ -51,8 +51,9 @@ pub use model::{
     Model, swebench_model_free, swebench_model_info, swebench_model_load, swebench_model_tokenizer,
 };
 pub use run::{
-    swebench_bench_start, swebench_run_api_start, swebench_run_eval_retrieval_start,
-    swebench_run_llama_start, swebench_run_text_dataset_start, swebench_run_tokenize_dataset_start,
+    swebench_bench_start, swebench_predictions_start, swebench_run_api_start,
+    swebench_run_bm25_retrieval_start, swebench_run_eval_retrieval_start, swebench_run_llama_start,
+    swebench_run_text_dataset_start, swebench_run_tokenize_dataset_start,
 };
 pub use text::{Str, swebench_cstr};
 pub use tokenizer::{

@@ -15,8 +15,10 @@ use super::text::Str;
 use crate::error::{Error, Result};
 use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
+use crate::run::bm25_retrieval::{self, Bm25RetrievalConfig};
 use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
+use crate::run::review::{self, PredictionsConfig};
 use crate::run::text_dataset::{self, TextDatasetConfig};
 use crate::run::tokenize_dataset::{self, TokenizeDatasetConfig};
 
@@ -55,6 +57,22 @@ pub unsafe extern "C" fn swebench_run_api_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_api) }
+}
+
+/// Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
+///
+/// `config_json` is a configuration of kind "bm25-retrieval". Events: STARTED, INSTANCE when an instance's hits are on disk,
+/// WARNING, and FINISHED with counts, `output_file` and `interrupted`. The file has one line an instance: `instance_id` and
+/// `hits`, each with `docid` and `score`; one with `error` failed and is tried again by the same configuration, which also
+/// continues a cancelled run. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_bm25_retrieval_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_bm25_retrieval) }
 }
 
 /// Starts an evaluation of retrieval: of the files that gold patches change, how many a dataset's prompts show.
@@ -117,6 +135,21 @@ pub unsafe extern "C" fn swebench_bench_start(
     unsafe { start(config_json, out, error, run_bench) }
 }
 
+/// Starts to validate, merge, convert or show predictions files; `config_json` is a configuration of kind "predictions".
+///
+/// FINISHED has `totals` over all records, `problems` with their files and lines, `merged` when records were, `instances` (those
+/// that count as nothing, or to be shown) with why, and the `output` that was written. Files are replaced in one step. Free `out`
+/// with swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_predictions_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, predictions) }
+}
+
 /// Starts `run` on a configuration as a job.
 ///
 /// # Safety
@@ -168,6 +201,18 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
     }
 }
 
+fn run_bm25_retrieval(config: &Bm25RetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: bm25_retrieval::RunEvent| {
+        let kind = match &event {
+            bm25_retrieval::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            bm25_retrieval::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            bm25_retrieval::RunEvent::InstanceFinished { .. } => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&bm25_retrieval::run(config, reporter.cancel, &mut on_event)?)
+}
+
 fn run_eval_retrieval(config: &EvalRetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {
     let mut on_event = |event: eval_retrieval::RunEvent| report(reporter, SWEBENCH_EVENT_WARNING, &event);
     to_json(&eval_retrieval::run(config, reporter.cancel, &mut on_event)?)
@@ -202,6 +247,10 @@ fn report(reporter: Reporter<'_>, kind: i32, event: &impl Serialize) {
         Ok(json) => reporter.report(Event::json(kind, &json)),
         Err(error) => log::warn!("an event of the run was lost: {error}"),
     }
+}
+
+fn predictions(config: &PredictionsConfig, reporter: Reporter<'_>) -> Result<Value> {
+    to_json(&review::run(config, reporter.cancel)?)
 }
 
 fn run_bench(config: &BenchConfig, reporter: Reporter<'_>) -> Result<Value> {

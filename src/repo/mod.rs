@@ -3,6 +3,7 @@
 //! Everything goes through the system's git, run so that neither configuration, hooks, the environment nor the content of
 //! a repository decides what is executed. A repository is data: nothing of it is written anywhere.
 
+mod apply;
 mod git;
 mod id;
 mod mirrors;
@@ -16,6 +17,7 @@ pub(crate) mod test_repository;
 mod text;
 mod tree;
 
+pub use apply::TrialIndex;
 pub use git::{Git, GitOutput};
 pub use id::ObjectId;
 pub use mirrors::{CloneFilter, MirrorConfig, Mirrors};

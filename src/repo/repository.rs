@@ -50,6 +50,13 @@ impl Repository {
         &self.git_dir
     }
 
+    /// Where the repository's objects are; a worktree's are in the repository that it belongs to.
+    pub fn objects_dir(&self) -> PathBuf {
+        let common = std::fs::read_to_string(self.git_dir.join("commondir"));
+        let common = common.map_or_else(|_| self.git_dir.clone(), |dir| self.git_dir.join(dir.trim_end()));
+        common.join("objects")
+    }
+
     /// A git command in this repository.
     pub fn git(&self, subcommand: &str) -> Git {
         Git::in_repository(&self.git_dir, subcommand)

@@ -2,11 +2,13 @@
 
 pub mod api;
 pub mod bench;
+pub mod bm25_retrieval;
 pub mod eval_retrieval;
 pub mod llama;
 pub mod names;
 mod permutation;
 pub mod predictions;
+pub mod review;
 pub mod shard;
 mod spill;
 mod split;

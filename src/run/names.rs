@@ -114,7 +114,7 @@ pub fn python_float(value: f64) -> String {
 
 const EXTENSION: &str = ".jsonl";
 
-fn dataset_nickname(dataset_path: &str) -> String {
+pub(super) fn dataset_nickname(dataset_path: &str) -> String {
     if Path::new(dataset_path).exists() {
         last_components(dataset_path).1.to_owned()
     } else {

@@ -4,7 +4,9 @@ use std::ptr;
 
 use super::repository;
 use super::swebench::sys::*;
-use super::swebench::{Model, Tokenizer, config_validate, extract_diff, init};
+use super::swebench::{
+    Model, Tokenizer, config_validate, diff, extract_diff, init, minimal_patch, repair_patch,
+};
 
 fn text(text: &str) -> swebench_str {
     swebench_str { ptr: text.as_ptr().cast(), len: text.len() }
@@ -88,7 +90,11 @@ fn null_is_refused_everywhere_and_named() {
             ("out", Box::new(|e| swebench_run_llama_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_run_api_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_bench_start(text("{}"), ptr::null_mut(), e))),
+            ("out", Box::new(|e| swebench_predictions_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_extract_diff(text("a"), text("legacy"), ptr::null_mut(), e))),
+            ("patch", Box::new(move |e| swebench_repair_patch(long_null, text("robust"), out, e))),
+            ("mode", Box::new(move |e| swebench_minimal_patch(text("a"), long_null, out, e))),
+            ("answer", Box::new(move |e| swebench_diff(long_null, text("{}"), out, e))),
         ]
     };
     for (parameter, call) in calls {
@@ -183,5 +189,26 @@ fn tokenizers_refuse_what_they_cannot_read() {
 fn diffs_are_extracted_in_known_modes() {
     assert_eq!(extract_diff("text <patch>\ndiff\n</patch>", "legacy").unwrap(), "\ndiff\n");
     let error = extract_diff("", "modern").unwrap_err();
-    assert!(error.to_string().contains("expected legacy, got modern"), "{error}");
+    assert!(error.to_string().contains("expected robust or legacy, got modern"), "{error}");
+    let patch = "--- a/x\n+++ b/x\n@@ -3,9 +3,9 @@\n a\n-b\n+c\n d\n e\n";
+    let repaired = patch.replace("3,9", "3,4");
+    assert_eq!(extract_diff(&format!("So:\n```diff\n{patch}```\n"), "robust").unwrap(), patch);
+    for mode in ["robust", "legacy"] {
+        assert_eq!(repair_patch(patch, mode).unwrap(), repaired);
+        let minimal = "--- a/x\n+++ b/x\n@@ -4,2 +4,2 @@\n-b\n+c\n d\n";
+        assert_eq!(minimal_patch(patch, mode).unwrap(), minimal);
+    }
+    let report: serde_json::Value =
+        serde_json::from_str(&diff(patch, r#"{"repair": true}"#).unwrap()).unwrap();
+    assert_eq!((&report["patch"], &report["files"][0]["source"]), (&repaired.into(), &"text".into()));
+    let report = diff("prose", "{}").unwrap();
+    assert!(report.contains(r#""empty":"no_diff""#), "{report}");
+    for (config, says) in [
+        (r#"{"check": "git"}"#, "`check` needs a `repository`"),
+        (r#"{"mode": "modern"}"#, "`mode`"),
+        (r#"{"repository": "/nowhere"}"#, "no git repository"),
+    ] {
+        let error = diff(patch, config).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }

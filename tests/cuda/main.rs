@@ -1,7 +1,7 @@
 //! Whole models through the CUDA backend's launch code, block tables and workspaces, over the kernels that `tests/kernels` emulates.
 //!
 //! `chip` stands for a device: the emulation under the properties of a chip, which fails when a test says so. `goldens` compares every architecture with
-//! transformers, `failures` takes memory and the device away.
+//! transformers, `shapes` random models with the reference, `engine` whole generations with the CPU; `failures` takes memory and the device away.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -18,3 +18,4 @@ mod goldens;
 #[path = "../model/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of models on the CPU")]
 mod harness;
+mod shapes;

@@ -42,7 +42,7 @@ fn the_demo_run_writes_patches_that_apply() {
     for prediction in &predictions {
         let id = prediction["instance_id"].as_str().unwrap();
         let patch = prediction["model_patch"].as_str().unwrap();
-        assert_eq!(patch.trim(), gold[id].trim(), "{id}");
+        assert_eq!(patch, gold[id], "{id}");
         assert_eq!(prediction["model_name_or_path"], data("demo").as_str());
         assert!(prediction["full_output"].as_str().unwrap().contains("<patch>"));
         assert!(applies(&trees[id], patch), "{id}: git refuses\n{patch}");

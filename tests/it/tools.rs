@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -56,9 +56,46 @@ fn extract_diff_prints_the_patch_and_nothing_else() {
     let mut child =
         cli.command(["extract-diff", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
-    assert_eq!(child.wait_with_output().unwrap().stdout, patch.as_bytes());
+    assert_eq!(child.wait_with_output().unwrap().stdout, patch.trim_start().as_bytes());
 
     cli.refuses(&["extract-diff", "missing.txt"], 1, &["error: cannot read missing.txt"]);
+}
+
+#[test]
+fn extract_diff_repairs_and_checks_in_a_repository() {
+    let cli = Cli::new();
+    let repository = cli.dir().join("repo@1");
+    fs::create_dir(&repository).unwrap();
+    fs::write(repository.join("x.py"), "one\ntwo\nthree\n").unwrap();
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"];
+        let status = Command::new("git").args(identity).args(args).current_dir(&repository).status().unwrap();
+        assert!(status.success());
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "x.py"]);
+    git(&["commit", "--quiet", "--message=x"]);
+    let answer = "```diff\n--- x.py\n+++ x.py\n@@ -7,1 +7,1 @@\n two \n-three\n+3\n```\n";
+    fs::write(cli.dir().join("answer.txt"), answer).unwrap();
+    let broken = cli.run(["extract-diff", "answer.txt", "--check", "repo@1"]);
+    assert_eq!(broken.code, Some(1), "{broken:?}");
+    assert!(broken.stdout.starts_with("--- a/x.py\n"), "{broken:?}");
+    assert!(broken.stderr.contains("error: the patch does not apply: "), "{broken:?}");
+    let patch = "--- a/x.py\n+++ b/x.py\n@@ -2,2 +2,2 @@\n two\n-three\n+3\n";
+    let repaired = cli.run(["-v", "extract-diff", "answer.txt", "--repair", "--check", "repo@1@HEAD"]);
+    assert_eq!((repaired.code, &*repaired.stdout), (Some(0), patch), "{repaired:?}");
+    assert!(repaired.stderr.contains("x.py, hunk 1: moved by -5 lines"), "{repaired:?}");
+    fs::write(cli.dir().join("edit.txt"), "x.py\n<<<<<<< SEARCH\nthree\n=======\n3\n>>>>>>> REPLACE\n")
+        .unwrap();
+    let edit = cli.run(["extract-diff", "edit.txt", "--check", "repo@1", "--harness", "--minimal", "--json"]);
+    let report: Value = serde_json::from_str(&edit.stdout).unwrap();
+    assert_eq!(report["files"][0]["source"], "search_replace");
+    assert_eq!(report["check"], serde_json::json!({"applies": true, "by": "git apply"}));
+    let nothing = cli.run(["extract-diff", "edit.txt"]);
+    assert_eq!((nothing.code, &*nothing.stdout), (Some(0), ""));
+    assert!(nothing.stderr.contains("only with the repository"), "{nothing:?}");
+    cli.refuses(&["extract-diff", "edit.txt", "--check", "nowhere"], 1, &["no git repository"]);
+    cli.refuses(&["extract-diff", "edit.txt", "--check", "repo@1@v9"], 1, &["no commit `v9`"]);
 }
 
 #[test]

@@ -16,7 +16,14 @@ fn help_shows_flags_examples_and_exit_codes() {
             &["--model-name-or-path <MODEL>", "Examples:", "--shard auto", "[default: test]"],
         ),
         (&["run-api", "--help"], &["--dataset-name-or-path <DATASET>", "Examples:", "--max-cost"]),
+        (&["make-datasets", "--help"], &["bm25-retrieval", "eval-retrieval"]),
+        (
+            &["make-datasets", "bm25-retrieval", "--help"],
+            &["--extensions <END>...", "Examples:", "--mirror-dir"],
+        ),
+        (&["make-datasets", "eval-retrieval", "--help"], &["--split", "Examples:"]),
         (&["extract-diff", "--help"], &["Examples:", "legacy"]),
+        (&["predictions", "--help"], &["validate", "merge", "convert", "show", "Examples:"]),
         (&["bench", "--help"], &["Examples:", "--depth"]),
         (&["info", "--help"], &["--json"]),
         (&["completions", "--help"], &["bash"]),
@@ -60,7 +67,7 @@ fn wrong_command_lines_exit_with_2() {
         (vec!["bench".into()], &["--model <DIR>", "--config <FILE>"]),
         (
             vec!["extract-diff".into(), "--mode".into(), "modern".into(), demo::data("README.md")],
-            &["expected legacy"],
+            &["expected `robust` or `legacy`"],
         ),
         (vec!["completions".into(), "dos".into()], &["possible values"]),
     ];

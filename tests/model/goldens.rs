@@ -1,11 +1,11 @@
 //! Logits and greedy tokens: in one pass, in chunks, in batches of unequal sequences, and over a reused prefix.
 
-use swebench_infer::backend::{Batch, DType};
-use swebench_infer::model::Decoder;
+use swebench_infer::backend::{Batch, DType, Device};
+use swebench_infer::model::{Decoder, LoadOptions};
 
 use crate::harness::{
-    BLOCK_SIZE, CASES, Golden, Running, assert_bf16, assert_f16, decoders, greedy, max_abs, max_error,
-    prefill, read_goldens,
+    BLOCK_SIZE, CASES, Golden, Running, assert_bf16, assert_f16, decoders, goldens, greedy, max_abs,
+    max_error, prefill, read_goldens,
 };
 
 /// The f32 rule: maximum error at most 1e-4 of the largest logit.
@@ -113,6 +113,23 @@ fn a_reused_prefix_gives_the_same_logits() {
         let golden = &longest.logits[longest.logits.len() - rows * vocab..];
         assert_f32(&format!("{what}, prefix reused"), &logits[logits.len() - rows * vocab..], golden);
     });
+}
+
+/// Logits come in pieces of a fixed number of rows, which nobody may notice.
+#[test]
+fn a_step_may_want_the_logits_of_all_its_rows() {
+    const SEQUENCES: usize = 5;
+    let device = Device::Reference;
+    let options = LoadOptions { device, max_step_tokens: Some(400), ..LoadOptions::default() };
+    let mut decoder = swebench_infer::model::load(&goldens().join("llama"), &options).unwrap();
+    let ids = &read_goldens("llama")[2].ids;
+    let alone = prefill(&mut *decoder, &mut Running::new(ids, 0), 400);
+    let mut batch = Batch::default();
+    (0..SEQUENCES).for_each(|slot| Running::new(ids, slot).push(&mut batch, ids.len()));
+    assert!(batch.logits_rows().len() > 256, "{} rows", batch.logits_rows().len());
+    let together = decoder.step(&batch).unwrap();
+    assert_eq!(together.len(), SEQUENCES * alone.len());
+    assert!(together.chunks(alone.len()).all(|part| part == alone));
 }
 
 #[test]

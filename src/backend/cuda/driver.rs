@@ -237,8 +237,11 @@ impl Launcher for CudaDevice {
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.enter()?;
         // SAFETY: the memory is not read before it is written.
-        unsafe { result::malloc_sync(bytes) }
-            .map_err(|error| failed("cuMemAlloc", error).context(format!("{bytes} bytes of device memory")))
+        unsafe { result::malloc_sync(bytes) }.map_err(|error| {
+            let free = result::mem_get_info().map_or(0, |(free, _total)| free);
+            failed("cuMemAlloc", error)
+                .with_expected(format_args!("{bytes} bytes of device memory"), format_args!("{free} free"))
+        })
     }
 
     unsafe fn release(&self, address: u64) {

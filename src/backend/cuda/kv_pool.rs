@@ -31,8 +31,10 @@ impl CudaKvCache {
     ) -> Result<Self> {
         let len = layout.elements_per_token() / 2 * layout.block_size * layout.num_blocks;
         let pool = || {
-            Buffer::new(launcher, Element::Float(dtype), len)
-                .map_err(|error| error.context(format!("a KV cache of {} blocks", layout.num_blocks)))
+            Buffer::new(launcher, Element::Float(dtype), len).map_err(|error| {
+                let what = format!("a KV cache of {} blocks", layout.num_blocks);
+                error.context(what).with_hint("give it less memory with --kv-memory")
+            })
         };
         let mut cache = Self { layout: layout.clone(), keys: pool()?, values: pool()?, maps: Vec::new() };
         if with_maps {

@@ -10,6 +10,7 @@ use crate::completions::CompletionsArgs;
 use crate::extract_diff::ExtractDiffArgs;
 use crate::info::InfoArgs;
 use crate::make_datasets::MakeDatasetsArgs;
+use crate::predictions::PredictionsArgs;
 use crate::run_api::RunApiArgs;
 use crate::run_llama::RunLlamaArgs;
 use crate::swebench::Level;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     RunApi(Box<RunApiArgs>),
     MakeDatasets(MakeDatasetsArgs),
     ExtractDiff(ExtractDiffArgs),
+    Predictions(PredictionsArgs),
     Info(InfoArgs),
     Bench(BenchArgs),
     Completions(CompletionsArgs),
@@ -126,6 +128,7 @@ mod tests {
             (&["run-api"], "run-api"),
             (&["make-datasets", "create-text-dataset"], "create-text-dataset"),
             (&["make-datasets", "tokenize-dataset"], "tokenize-dataset"),
+            (&["make-datasets", "bm25-retrieval"], "bm25-retrieval"),
             (&["make-datasets", "eval-retrieval"], "eval-retrieval"),
             (&["bench"], "bench"),
         ] {

@@ -18,6 +18,8 @@ mod info;
 mod interrupt;
 mod make_datasets;
 mod output;
+mod plain;
+mod predictions;
 mod progress;
 mod run_api;
 mod run_llama;
@@ -52,7 +54,8 @@ fn run(command: Command, talk: &Arc<Talk>) -> Result<Exit, Failure> {
         Command::RunLlama(args) => run_llama::run(&args, talk),
         Command::RunApi(args) => run_api::run(&args, talk),
         Command::MakeDatasets(args) => make_datasets::run(&args, talk),
-        Command::ExtractDiff(args) => extract_diff::run(&args),
+        Command::ExtractDiff(args) => extract_diff::run(&args, talk),
+        Command::Predictions(args) => predictions::run(&args, talk),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, talk),
         Command::Completions(args) => completions::run(&args),

@@ -1,5 +1,6 @@
 //! Progress of a run: a bar on a terminal, a line for each instance elsewhere.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressStyle;
@@ -11,8 +12,8 @@ use crate::swebench::{Job, Level, sys};
 use crate::talk::Talk;
 
 /// Before the first instance there is nothing to tell the time left from.
-const BAR: &str = "{bar:30} {pos}/{len} {msg}";
-const BAR_WITH_TIME: &str = "{bar:30} {pos}/{len} {msg} · {eta} left";
+const BAR: &str = "{bar:16} {pos}/{len} · {msg}";
+const BAR_WITH_TIME: &str = "{bar:16} {pos}/{len} · {msg} · {eta} left";
 
 /// Turns a run's events into what the user sees.
 pub(crate) struct Progress<'a> {
@@ -59,12 +60,12 @@ impl<'a> Progress<'a> {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
         self.total = count("total");
         self.done = count("already_done");
+        self.talk.bar().set_message(self.first);
         self.set_style(BAR);
         self.talk.bar().set_length(self.total);
         // Without this, instances of earlier runs would count as done at lightning speed.
         self.talk.bar().set_position(self.done);
         self.talk.bar().reset_eta();
-        self.talk.bar().set_message(self.first);
         let text = format!(
             "{} instances: {} done before, {} to do, {} {}",
             self.total,
@@ -79,14 +80,15 @@ impl<'a> Progress<'a> {
     /// Tokens so far.
     fn progressed(&mut self, event: &Value) {
         let count = |key: &str| event[key].as_u64().unwrap_or(0);
-        let tokens = self.rate.update(count("completion_tokens"), Instant::now());
-        let prompts = count("prompt_tokens");
-        let message = match tokens {
-            Some(rate) => format!("· {} failed · {rate:.1} tokens/s", self.failed),
-            None => format!("· {} failed · {prompts} prompt tokens", self.failed),
-        };
-        let spent = event["spent"].as_f64().map(|dollars| format!(" · ${dollars:.4}")).unwrap_or_default();
-        self.talk.bar().set_message(message + &spent);
+        let rate = self.rate.update(count("completion_tokens"), Instant::now());
+        let mut parts = vec![format!("{} failed", self.failed)];
+        parts.extend(event["spent"].as_f64().map(|dollars| format!("${dollars:.4}")));
+        parts.push(match (rate, count("prompt_tokens"), count("running")) {
+            (Some(rate), ..) => format!("{rate:.1} tokens/s"),
+            (None, 0, running) => format!("{running} under way"),
+            (None, prompts, _) => format!("{prompts} prompt tokens"),
+        });
+        self.talk.bar().set_message(parts.join(" · "));
     }
 
     /// An instance is in the file.
@@ -124,24 +126,25 @@ pub(crate) fn bar_style(talk: &Talk, template: &str) {
     }
 }
 
-/// Tokens a second, averaged over the last seconds.
+/// Tokens a second, averaged over the last seconds: answers of services come whole, and seldom.
 #[derive(Debug, Default)]
-struct Rate {
-    since: Option<(Instant, u64)>,
-    current: Option<f64>,
-}
+struct Rate(VecDeque<(Instant, u64)>);
 
 impl Rate {
-    const WINDOW: Duration = Duration::from_secs(2);
+    const WINDOW: Duration = Duration::from_secs(10);
+    /// No rate is told from less.
+    const LEAST: Duration = Duration::from_secs(2);
 
+    /// The rate, unless there were no tokens yet.
     fn update(&mut self, tokens: u64, now: Instant) -> Option<f64> {
-        let (start, before) = *self.since.get_or_insert((now, tokens));
-        let elapsed = now.duration_since(start);
-        if elapsed >= Self::WINDOW {
-            self.current = Some(tokens.saturating_sub(before) as f64 / elapsed.as_secs_f64());
-            self.since = Some((now, tokens));
+        self.0.push_back((now, tokens));
+        while self.0.get(1).is_some_and(|(then, _)| now.duration_since(*then) >= Self::WINDOW) {
+            self.0.pop_front();
         }
-        self.current
+        let (then, before) = *self.0.front()?;
+        let elapsed = now.duration_since(then);
+        let rate = tokens.saturating_sub(before) as f64 / elapsed.as_secs_f64();
+        (elapsed >= Self::LEAST && tokens > 0).then_some(rate)
     }
 }
 
@@ -157,6 +160,8 @@ mod tests {
         assert_eq!(rate.update(0, at(0)), None);
         assert_eq!(rate.update(10, at(1)), None);
         assert_eq!(rate.update(40, at(2)), Some(20.0));
-        assert_eq!(rate.update(44, at(6)), Some(1.0));
+        assert_eq!(rate.update(40, at(10)), Some(4.0));
+        assert_eq!(rate.update(60, at(12)), Some(2.0));
+        assert_eq!(rate.update(60, at(30)), Some(0.0));
     }
 }

@@ -74,6 +74,10 @@ pub(crate) struct RunApiArgs {
     /// Mark the first line of the prompts for Anthropic's cache.
     #[arg(long, help_heading = "Requests")]
     prompt_cache: bool,
+    /// How patches are found: robust, or legacy for the reference's rules [default: robust]
+    #[arg(long, value_name = "MODE", help_heading = "Requests")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_mode: Option<String>,
     /// Only instances whose id matches.
     #[arg(long, value_name = "REGEX", help_heading = "Which instances")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -85,6 +85,10 @@ pub(crate) struct RunLlamaArgs {
     #[arg(long, value_name = "BOOL", help_heading = "Generation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     repetition_stop: Option<bool>,
+    /// How patches are found: robust, or legacy for the reference's rules [default: robust]
+    #[arg(long, value_name = "MODE", help_heading = "Generation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_mode: Option<String>,
 
     /// Which prompts come first, by length [default: shortest-first]
     #[arg(long, value_enum, help_heading = "Which instances")]

@@ -1,12 +1,14 @@
 //! Configurations: their JSON Schemas, and what a configuration means once defaults are filled in.
 
 mod client;
+mod diff;
 mod generate;
 mod model;
 mod run;
 mod strict;
 
 pub(super) use client::CompletionConfig;
+pub(super) use diff::DiffConfig;
 pub(super) use generate::GenerateConfig;
 pub(super) use model::ModelConfig;
 pub(super) use strict::parse;
@@ -24,8 +26,10 @@ use crate::client::ClientConfig;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::review::PredictionsConfig;
 use crate::run::text_dataset::TextDatasetConfig;
 use crate::run::tokenize_dataset::TokenizeDatasetConfig;
 
@@ -58,7 +62,7 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 10] = [
+static KINDS: [Kind; 13] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
     Kind::of::<ClientConfig>(),
@@ -67,8 +71,11 @@ static KINDS: [Kind; 10] = [
     Kind::of::<RunApiConfig>(),
     Kind::of::<TextDatasetConfig>(),
     Kind::of::<TokenizeDatasetConfig>(),
+    Kind::of::<Bm25RetrievalConfig>(),
     Kind::of::<EvalRetrievalConfig>(),
     Kind::of::<BenchConfig>(),
+    Kind::of::<DiffConfig>(),
+    Kind::of::<PredictionsConfig>(),
 ];
 
 fn effective<T: Config>(json: &str) -> Result<String> {
@@ -82,8 +89,9 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 /// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
 /// "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
 /// (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
-/// (swebench_run_tokenize_dataset_start), "eval-retrieval" (swebench_run_eval_retrieval_start) or "bench"
-/// (swebench_bench_start). Free `out` with swebench_buf_free().
+/// (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
+/// (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
+/// (swebench_predictions_start). Free `out` with swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -140,7 +148,7 @@ mod tests {
         assert!(
             error.to_string().contains(
                 "expected model, generate, client, completion, run-llama, run-api, create-text-dataset, \
-                 tokenize-dataset, eval-retrieval, bench, got modle"
+                 tokenize-dataset, bm25-retrieval, eval-retrieval, bench, diff, predictions, got modle"
             ),
             "{error}"
         );

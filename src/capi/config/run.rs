@@ -6,8 +6,10 @@ use crate::backend::Quantization;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
+use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
 use crate::run::llama::RunLlamaConfig;
+use crate::run::review::PredictionsConfig;
 use crate::run::text_dataset::TextDatasetConfig;
 use crate::run::tokenize_dataset::TokenizeDatasetConfig;
 
@@ -27,6 +29,14 @@ impl Config for RunApiConfig {
     }
 }
 
+impl Config for PredictionsConfig {
+    const KIND: &'static str = "predictions";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
 impl Config for TextDatasetConfig {
     const KIND: &'static str = "create-text-dataset";
 
@@ -37,6 +47,14 @@ impl Config for TextDatasetConfig {
 
 impl Config for TokenizeDatasetConfig {
     const KIND: &'static str = "tokenize-dataset";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for Bm25RetrievalConfig {
+    const KIND: &'static str = "bm25-retrieval";
 
     fn check(&self) -> Result<()> {
         self.validate()

@@ -13,11 +13,15 @@ use crate::client::{
     ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Provider, RetryPolicy, Service,
 };
 use crate::error::{Error, Result};
+use crate::patch::Mode;
 use crate::run::names::api_file_name;
 use crate::run::shard::{Shard, ShardMode};
 
 /// Most requests in flight where the server decides how many there may be.
 const MOST_CONCURRENT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Most instances that wait for a place among those in flight.
+const MOST_WAITING: usize = 64;
 
 /// A run against a service over a dataset. Keys that are left out have the values of [`RunApiConfig::default`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +45,9 @@ pub struct RunApiConfig {
     pub n: NonZeroU32,
     /// Whether the first line of the prompts is marked for Anthropic's cache; false by default.
     pub prompt_cache: bool,
+    /// The rules by which patches are found: `robust`, which also mends the counts of their hunks, or `legacy`, the
+    /// reference's byte for byte; `robust` by default.
+    pub patch_mode: Mode,
 
     /// Only instances whose id this regular expression matches; all by default.
     pub filter: Option<String>,
@@ -107,6 +114,7 @@ impl Default for RunApiConfig {
             max_tokens: None,
             n: NonZeroU32::MIN,
             prompt_cache: false,
+            patch_mode: Mode::Robust,
             filter: None,
             redo_failed: false,
             shard_id: None,
@@ -265,9 +273,10 @@ impl RunApiConfig {
         }
     }
 
-    /// Most instances that are held for requests at once.
+    /// Most instances that are held for requests at once: more than are in flight, so that none waits for the disk.
     pub(super) fn max_submitted(&self) -> usize {
-        self.concurrency.unwrap_or(MOST_CONCURRENT).get()
+        let in_flight = self.concurrency.unwrap_or(MOST_CONCURRENT).get();
+        in_flight.saturating_add(in_flight.min(MOST_WAITING))
     }
 }
 

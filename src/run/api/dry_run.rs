@@ -135,7 +135,7 @@ fn count_all(
         skipped,
         context: planner.context(),
         longest_answer: planner.longest_answer(),
-        spent: planner.price().map(|_| ledger::spent(&output_file)).transpose()?,
+        spent: planner.price().map(|_| ledger::total_spent(&output_file)).transpose()?,
         rates: planner
             .rates()
             .map(|rates| [million(rates.input), million(rates.cached_input), million(rates.output)]),

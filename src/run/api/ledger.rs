@@ -104,7 +104,7 @@ impl Ledger {
 ///
 /// # Errors
 /// `Io` when one of them is there and cannot be read.
-pub(super) fn spent(predictions: &Path) -> Result<Money> {
+pub(super) fn total_spent(predictions: &Path) -> Result<Money> {
     let path = beside(predictions);
     let accounts = match File::open(&path) {
         Ok(file) => Accounts::read(&file, &path)?,
@@ -202,19 +202,19 @@ mod tests {
             "{\"instance_id\":\"old\",\"cost\":0.5}\n{\"instance_id\":\"a\",\"cost\":0.03}\n{\"instance_id\":\"free\",\"cost\":null}\n",
         )
         .unwrap();
-        assert_eq!(spent(&predictions).unwrap(), cents(53));
-        assert_eq!(spent(&dir.path().join("none")).unwrap(), Money::ZERO);
-        let Opened { ledger, spent: total, .. } = open();
-        assert_eq!(total, cents(53));
+        assert_eq!(total_spent(&predictions).unwrap(), cents(53));
+        assert_eq!(total_spent(&dir.path().join("none")).unwrap(), Money::ZERO);
+        let Opened { ledger, spent, .. } = open();
+        assert_eq!(spent, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
         ledger.settle("a", cents(3)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
-        assert_eq!(spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
-        let Opened { ledger, spent: total, .. } = open();
-        assert_eq!(total, cents(50 + 3 + 5 + 14));
+        assert_eq!(total_spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
+        let Opened { ledger, spent, .. } = open();
+        assert_eq!(spent, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::predictions::PredictionsFile;
+use super::predictions::{Prediction, PredictionsFile};
 use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response};
@@ -36,6 +36,8 @@ use send::{Bill, End, Outcome, Pool, Shared, pace_observer, request};
 
 /// How long to wait for an outcome before looking at the cancel token.
 const POLL: Duration = Duration::from_millis(20);
+/// Most answers that are written with one wait for the disk.
+const MOST_TOGETHER: usize = 32;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Asks the service for every instance of the dataset and writes the predictions, continuing an earlier run with the same
@@ -148,6 +150,12 @@ struct Work<'a> {
     last_progress: Instant,
 }
 
+/// An instance's line, and what its requests were charged.
+struct Record {
+    prediction: Prediction,
+    bill: Option<Bill>,
+}
+
 /// Why a run ends.
 struct Reason {
     error: Error,
@@ -166,9 +174,13 @@ impl Work<'_> {
                 break;
             }
             cancel.check()?;
-            if let Some(outcome) = self.pool.next(POLL) {
-                self.take(outcome)?;
+            let mut outcomes = Vec::from_iter(self.pool.next(POLL));
+            while (1..MOST_TOGETHER).contains(&outcomes.len())
+                && let Some(outcome) = self.pool.next(Duration::ZERO)
+            {
+                outcomes.push(outcome);
             }
+            self.take(outcomes)?;
             self.report_progress();
         }
         if self.summary.unaffordable > 0 {
@@ -186,27 +198,43 @@ impl Work<'_> {
         self.end.is_some() || self.summary.unaffordable > 0
     }
 
-    fn take(&mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { instance_id, end } = outcome;
-        match end {
-            End::Answered { response, text, bill } => self.finish(instance_id, text, response, bill),
-            End::Failed { failure, bill } if failure.kind.is_final() => {
-                // The instance is not to blame and has no record.
-                self.settle(&instance_id, bill)?;
-                self.stop(failure.error, !failure.attempts.is_empty());
-                Ok(())
-            }
-            End::Failed { failure, bill } => self.fail(instance_id, &failure.error, Some(bill)),
-            End::Refused(error) => self.fail(instance_id, &error, None),
-            End::Unaffordable => {
-                self.summary.unaffordable += 1;
-                Ok(())
-            }
-            End::Unrecorded(error) => {
-                self.stop(error, true);
-                Ok(())
+    /// Records what there is to be recorded, and then counts it as done.
+    fn take(&mut self, outcomes: Vec<Outcome>) -> Result<()> {
+        let mut records = Vec::new();
+        for Outcome { instance_id, end } in outcomes {
+            match end {
+                End::Answered { response, text, bill } => {
+                    records.push(self.answered(instance_id, text, response, bill));
+                }
+                End::Failed { failure, bill } if failure.kind.is_final() => {
+                    // The instance is not to blame and has no record.
+                    self.settle(&instance_id, bill)?;
+                    self.stop(failure.error, !failure.attempts.is_empty());
+                }
+                End::Failed { failure, bill } => {
+                    records.push(self.failed(instance_id, &failure.error, Some(bill)));
+                }
+                End::Refused(error) => records.push(self.failed(instance_id, &error, None)),
+                End::Unaffordable => self.summary.unaffordable += 1,
+                End::Unrecorded(error) => self.stop(error, true),
             }
         }
+        self.file.append_all(records.iter().map(|record| &record.prediction))?;
+        for Record { prediction, bill } in records {
+            let Prediction { instance_id, finish_reason, usage, cost, error, .. } = prediction;
+            if let Some(bill) = bill {
+                self.settle(&instance_id, bill)?;
+            }
+            *(if error.is_some() { &mut self.summary.failed } else { &mut self.summary.finished }) += 1;
+            (self.on_event)(RunEvent::InstanceFinished {
+                instance_id,
+                finish_reason,
+                completion_tokens: usage.map_or(0, |usage| usage.completion_tokens as u64),
+                cost: cost.flatten(),
+                error,
+            });
+        }
+        Ok(())
     }
 
     /// Sends nothing more, for this reason. What was met first-hand says more than what was not sent because of it.
@@ -216,44 +244,24 @@ impl Work<'_> {
         }
     }
 
-    fn finish(&mut self, instance_id: String, text: String, response: Response, bill: Bill) -> Result<()> {
+    fn answered(&self, instance_id: String, text: String, response: Response, bill: Bill) -> Record {
         let Response { choices, attempts, .. } = response;
-        let (usage, cost) = (bill.usage, bill.cost);
-        let latency_ms = Some(latency_ms(&attempts));
-        let answers = Answers { instance_id: instance_id.clone(), text, choices, usage, cost, latency_ms };
-        let record = self.shared.planner.record(answers);
-        self.file.append(&record)?;
-        self.settle(&instance_id, bill)?;
-        self.summary.finished += 1;
-        (self.on_event)(RunEvent::InstanceFinished {
+        let answers = Answers {
             instance_id,
-            finish_reason: record.finish_reason,
-            completion_tokens: usage.output_tokens,
-            cost,
-            error: None,
-        });
-        Ok(())
+            text,
+            choices,
+            usage: bill.usage,
+            cost: bill.cost,
+            latency_ms: Some(latency_ms(&attempts)),
+        };
+        Record { prediction: self.shared.planner.record(answers), bill: Some(bill) }
     }
 
-    fn fail(&mut self, instance_id: String, error: &Error, bill: Option<Bill>) -> Result<()> {
+    fn failed(&self, instance_id: String, error: &Error, bill: Option<Bill>) -> Record {
         let reason = error.to_line();
-        log::warn!("{instance_id}: {reason}");
-        let cost = bill.as_ref().and_then(|bill| bill.cost);
+        log::info!("{instance_id}: {reason}");
         let billed = bill.as_ref().map(|bill| (&bill.usage, bill.cost));
-        let planner = &self.shared.planner;
-        self.file.append(&planner.failure_record(instance_id.clone(), reason.clone(), billed))?;
-        if let Some(bill) = bill {
-            self.settle(&instance_id, bill)?;
-        }
-        self.summary.failed += 1;
-        (self.on_event)(RunEvent::InstanceFinished {
-            instance_id,
-            finish_reason: None,
-            completion_tokens: 0,
-            cost,
-            error: Some(reason),
-        });
-        Ok(())
+        Record { prediction: self.shared.planner.failure_record(instance_id, reason, billed), bill }
     }
 
     /// Books what a request has cost, once its record is on the disk.

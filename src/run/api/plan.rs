@@ -8,6 +8,7 @@ use crate::client::{
     Service, Usage,
 };
 use crate::error::{Error, Result};
+use crate::patch::Mode;
 
 /// What the reference leaves for answers of Anthropic's models.
 const MESSAGES_MAX_TOKENS: u32 = 4096;
@@ -34,6 +35,7 @@ pub(super) struct Planner {
     asked: u32,
     prompt_cache: bool,
     service: Service,
+    patch_mode: Mode,
     extra: serde_json::Map<String, serde_json::Value>,
     warning: Option<String>,
 }
@@ -100,9 +102,15 @@ impl Planner {
             asked: if gives_several { 1 } else { config.n.get() },
             prompt_cache: config.prompt_cache,
             service: config.service(),
+            patch_mode: config.patch_mode,
             extra: args.extra,
             warning,
         })
+    }
+
+    /// The rules by which patches are found in answers.
+    pub(super) fn patch_mode(&self) -> Mode {
+        self.patch_mode
     }
 
     /// The model as the service names it.

@@ -2,7 +2,7 @@
 
 use super::plan::Planner;
 use crate::client::{Choice, Money, Usage};
-use crate::patch::legacy::extract_diff;
+use crate::patch::model_patch;
 use crate::run::predictions::{Prediction, Sample, TokenUsage};
 
 /// The answers for an instance, and what they took.
@@ -25,7 +25,7 @@ impl Planner {
             .choices
             .into_iter()
             .map(|choice| Sample {
-                model_patch: extract_diff(&choice.text).to_owned(),
+                model_patch: model_patch(&choice.text, self.patch_mode()),
                 finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
                 full_output: choice.text,
             })

@@ -213,7 +213,7 @@ fn open(config: &BenchConfig) -> Result<Box<dyn Decoder>> {
     }
     let dtype = options.dtype.or(model.dtype).unwrap_or(DType::BF16);
     let token_bytes = 2 * model.num_layers * model.num_kv_heads * model.head_dim * dtype.size();
-    // Two blocks more a sequence cover the rounding.
+    // A block of at most 64 tokens more a sequence covers the rounding.
     let bytes = token_bytes.saturating_mul(context + 64).saturating_mul(sequences);
     options.kv_memory = Some(bytes as u64);
     match dir {

@@ -9,6 +9,7 @@ use crate::backend::{DType, Device, Quantization};
 use crate::engine::{Sampling, StopRules};
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
+use crate::patch::Mode;
 use crate::run::names::LlamaRunName;
 use crate::run::shard::{Shard, ShardMode};
 
@@ -57,6 +58,9 @@ pub struct RunLlamaConfig {
     pub stop: Vec<String>,
     /// Whether a generation ends when its last 100 tokens hold at most 10 distinct ones; true by default.
     pub repetition_stop: bool,
+    /// The rules by which patches are found: `robust`, which also mends the counts of their hunks, or `legacy`, the
+    /// reference's byte for byte; `robust` by default.
+    pub patch_mode: Mode,
 
     /// Which instances come first: `shortest_first`, as in the reference, by default.
     pub order: RunOrder,
@@ -111,6 +115,7 @@ impl Default for RunLlamaConfig {
             max_new_tokens: 1024,
             stop: Vec::new(),
             repetition_stop: true,
+            patch_mode: Mode::Robust,
             order: RunOrder::ShortestFirst,
             min_len: None,
             max_len: None,

@@ -8,7 +8,7 @@ use super::prompts::Prompt;
 use crate::cancel::CancelToken;
 use crate::engine::{Completion, Engine, Event, FinishReason, Generation, Request, Sampling, StopRules};
 use crate::error::{Error, ErrorKind, Result};
-use crate::patch::legacy::extract_diff;
+use crate::patch::{Mode, model_patch};
 use crate::run::predictions::{Prediction, PredictionsFile, TokenUsage};
 
 /// How long to wait for an event of the oldest request before looking at the others and at the cancel token.
@@ -48,6 +48,7 @@ impl EventStream for Generation {
 pub(super) struct GenerateOptions {
     /// The records' `model_name_or_path`.
     pub(super) recorded_model: String,
+    pub(super) patch_mode: Mode,
     pub(super) sampling: Sampling,
     pub(super) stop: StopRules,
     /// Most requests submitted and not finished: what bounds the memory for them.
@@ -171,7 +172,7 @@ impl<S: EventStream> Work<'_, S> {
         self.file.append(&Prediction {
             instance_id: instance_id.clone(),
             model_name_or_path: self.options.recorded_model.clone(),
-            model_patch: extract_diff(&text).to_owned(),
+            model_patch: model_patch(&text, self.options.patch_mode),
             full_output: Some(text),
             finish_reason: Some(finish_reason.name().to_owned()),
             usage: Some(TokenUsage {

@@ -124,6 +124,7 @@ fn run_stages(
     )?;
     let options = GenerateOptions {
         recorded_model: name.recorded_model(),
+        patch_mode: config.patch_mode,
         sampling: config.sampling(),
         stop: config.stop_rules(eos_token_ids),
         // Twice the batch, so that the next requests wait in the engine when places become free.

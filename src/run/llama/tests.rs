@@ -11,6 +11,7 @@ use super::generate::{EventStream, Generate, Tally};
 use super::prompts::Prompt;
 use super::*;
 use crate::engine::{Completion, Event, FinishReason, Request, Sampling, StopRules, Usage};
+use crate::patch::Mode;
 use crate::run::predictions::Prediction;
 
 type Script = Vec<Result<Event>>;
@@ -108,6 +109,7 @@ fn prompts(ids: &[&str]) -> Vec<Prompt> {
 fn options(max_submitted: usize) -> GenerateOptions {
     GenerateOptions {
         recorded_model: "m".into(),
+        patch_mode: Mode::Legacy,
         sampling: Sampling::default(),
         stop: StopRules {
             max_new_tokens: 8,

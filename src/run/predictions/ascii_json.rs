@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// Model output holds every character; readers that split at U+2028 or open files in the locale's encoding, as the
 /// reference does, still read these lines.
-pub(super) fn to_line(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(in crate::run) fn to_line(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut line, AsciiFormatter);
     value

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::line_writer::LineWriter;
 use super::scan::{Line, for_each_line};
-use super::{Prediction, ascii_json, lock};
+use super::{Record, ascii_json, lock};
 use crate::error::{Error, Result};
 
-/// A predictions file that this process alone writes.
+/// A file of [`Record`]s, predictions above all, that this process alone writes.
 ///
 /// At every moment the file on the disk holds whole lines and at most one torn one at its end, whenever the process is
 /// killed: lines are appended with one `write` and synced, and every other change is made to a copy that then replaces
@@ -122,21 +122,39 @@ impl PredictionsFile {
     /// # Errors
     /// `Io` when the line could not be written, the disk being full for one: the file is then as it was.
     /// `Internal` when the instance has a line already.
-    pub fn append(&mut self, prediction: &Prediction) -> Result<()> {
-        let instance_id = &prediction.instance_id;
-        if self.is_finished(instance_id) || self.has_failed(instance_id) {
-            return Err(
-                Error::internal(format!("instance {instance_id} was recorded twice")).with_path(&self.path)
-            );
+    pub fn append(&mut self, record: &impl Record) -> Result<()> {
+        self.append_all(std::iter::once(record))
+    }
+
+    /// Appends a line for each, of which a disk takes many in the time that it takes for one.
+    ///
+    /// # Errors
+    /// As [`PredictionsFile::append`]; then none of them is in the file.
+    pub fn append_all<'a, R: Record + 'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a R> + Clone,
+    ) -> Result<()> {
+        let (mut lines, mut new) = (Vec::new(), HashSet::new());
+        for record in records.clone() {
+            let instance_id = record.instance_id();
+            if self.is_finished(instance_id) || self.has_failed(instance_id) || !new.insert(instance_id) {
+                let twice = format!("instance {instance_id} was recorded twice");
+                return Err(Error::internal(twice).with_path(&self.path));
+            }
+            lines.append(&mut ascii_json::to_line(record)?);
         }
-        let line = ascii_json::to_line(prediction)?;
-        self.writer.append(&line).map_err(|error| {
-            Error::io("append to the predictions file", &self.path, error).with_hint(
-                "the predictions so far are safe; the same command continues once the file can be written",
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.writer.append(&lines).map_err(|error| {
+            Error::io("append to the output file", &self.path, error).with_hint(
+                "the lines so far are safe; the same command continues once the file can be written",
             )
         })?;
-        let ids = if prediction.error.is_some() { &mut self.failed } else { &mut self.finished };
-        ids.insert(instance_id.clone());
+        for record in records {
+            let ids = if record.is_failure() { &mut self.failed } else { &mut self.finished };
+            ids.insert(record.instance_id().to_owned());
+        }
         Ok(())
     }
 
@@ -157,7 +175,7 @@ impl PredictionsFile {
     /// Replaces the file by a copy of the readable lines to `keep`, in one step that a kill cannot divide.
     fn rewrite(&mut self, keep: impl Fn(&Line) -> bool) -> Result<()> {
         let copy_path = self.beside(".rewrite");
-        let error = |error| Error::io("rewrite the predictions file", &copy_path, error);
+        let error = |error| Error::io("rewrite the output file", &copy_path, error);
         match fs::remove_file(&copy_path) {
             // What a killed run left: its original is still in place.
             Ok(()) => {}
@@ -246,6 +264,7 @@ fn sync_directory(path: &Path) {
 mod tests {
     use tempfile::TempDir;
 
+    use super::super::Prediction;
     use super::*;
     use crate::error::ErrorKind;
 
@@ -397,11 +416,24 @@ mod tests {
         let mut file = PredictionsFile::open(&path).unwrap();
         let error = PredictionsFile::open(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert!(error.to_string().contains("another run is writing this predictions file"), "{error}");
+        assert!(error.to_string().contains("another run is writing this file"), "{error}");
         file.discard_failures(|_| true).unwrap();
         assert_eq!(PredictionsFile::open(&path).unwrap_err().kind(), ErrorKind::Busy);
         drop(file);
         PredictionsFile::open(&path).unwrap();
+    }
+
+    #[test]
+    fn several_are_appended_at_once_or_none_is() {
+        let (_dir, path) = file_with(b"");
+        let mut file = PredictionsFile::open(&path).unwrap();
+        file.append_all([finished("a"), failed("b")].iter()).unwrap();
+        file.append_all(std::iter::empty::<&Prediction>()).unwrap();
+        for twice in [[finished("c"), failed("c")], [finished("d"), finished("b")]] {
+            assert_eq!(file.append_all(twice.iter()).unwrap_err().kind(), ErrorKind::Internal);
+        }
+        assert!(file.is_finished("a") && file.has_failed("b") && !file.is_finished("c"));
+        assert_eq!(read(&path), [finished("a"), failed("b")]);
     }
 
     #[test]

@@ -44,19 +44,19 @@ impl<S: Storage> LineWriter<S> {
         &self.storage
     }
 
-    /// Appends `line`, which ends with its newline, and syncs it.
+    /// Appends `lines`, each of which ends with its newline, and syncs them.
     ///
     /// On an error, the disk being full above all, the file is cut back to its last whole line; when that fails too, the
     /// next append tries it again first.
-    pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.is_torn {
             self.storage.truncate(self.len)?;
             self.is_torn = false;
         }
-        // A regular file takes a line in one `write`, so a reader sees it whole or not at all.
-        match self.storage.write_all(line).and_then(|()| self.storage.sync()) {
+        // A regular file takes them in one `write`, so a reader sees a line whole or not at all.
+        match self.storage.write_all(lines).and_then(|()| self.storage.sync()) {
             Ok(()) => {
-                self.len += line.len() as u64;
+                self.len += lines.len() as u64;
                 Ok(())
             }
             Err(error) => {

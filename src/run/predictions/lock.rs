@@ -21,7 +21,7 @@ pub(super) fn open_locked(path: &Path) -> Result<File> {
             .append(true)
             .create(true)
             .open(path)
-            .map_err(|error| Error::io("open the predictions file for writing", path, error))?;
+            .map_err(|error| Error::io("open the output file for writing", path, error))?;
         lock(&file, path)?;
         // The holder of the lock may have replaced the file while this process waited at the old one.
         if is_at(&file, path).map_err(|error| Error::io("read", path, error))? {
@@ -57,7 +57,7 @@ fn lock(file: &File, path: &Path) -> Result<()> {
 }
 
 fn busy(path: &Path) -> Error {
-    Error::new(ErrorKind::Busy, "another run is writing this predictions file")
+    Error::new(ErrorKind::Busy, "another run is writing this file")
         .with_path(path)
         .with_hint("wait for it to end, give each run its own shard, or choose another output directory")
 }

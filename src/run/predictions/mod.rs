@@ -6,12 +6,32 @@ mod line_writer;
 mod lock;
 mod scan;
 
+pub(super) use ascii_json::to_line;
 pub use file::PredictionsFile;
 pub use scan::{Recorded, finished_ids};
 
 use serde::{Deserialize, Serialize};
 
 use crate::client::Money;
+
+/// One instance's line in a file that [`PredictionsFile`] keeps: an object with `instance_id`, and with `error` when it failed.
+pub trait Record: Serialize {
+    /// The instance.
+    fn instance_id(&self) -> &str;
+
+    /// Whether the next run tries the instance again.
+    fn is_failure(&self) -> bool;
+}
+
+impl Record for Prediction {
+    fn instance_id(&self) -> &str {
+        &self.instance_id
+    }
+
+    fn is_failure(&self) -> bool {
+        self.error.is_some()
+    }
+}
 
 /// One instance's line; the harness reads the first four fields and ignores the others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

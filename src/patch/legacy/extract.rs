@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::constant;
+
 // Python's `\w` is letters, numbers and the underscore, without the marks that the regex crate's `\w` adds.
 static OPENING_TAG: LazyLock<Regex> = LazyLock::new(|| constant(r"<([\p{L}\p{N}_-]+)>"));
 static CLOSING_TAG: LazyLock<Regex> = LazyLock::new(|| constant(r"</([\p{L}\p{N}_-]+)>"));
@@ -70,37 +72,11 @@ fn fenced_blocks(response: &str) -> impl Iterator<Item = Block<'_>> {
     })
 }
 
-/// Compiles one of the patterns above.
-fn constant(pattern: &str) -> Regex {
-    match Regex::new(pattern) {
-        Ok(regex) => regex,
-        Err(error) => unreachable!("a constant pattern compiles: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
-
-    use flate2::read::GzDecoder;
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
-
-    #[test]
-    fn equals_the_reference_on_recorded_responses() {
-        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/patches-legacy.jsonl.gz");
-        let golden = BufReader::new(GzDecoder::new(std::fs::File::open(golden).unwrap()));
-        let mut count = 0;
-        for line in golden.lines() {
-            let record: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            let response = record["response"].as_str();
-            assert_eq!(response.map(extract_diff), record["extract_diff"].as_str(), "{record:#}");
-            count += 1;
-        }
-        assert_eq!(count, 145);
-    }
 
     #[test]
     fn follows_the_patterns_in_the_corners() {
