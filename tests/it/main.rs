@@ -9,9 +9,9 @@
 //! - `dry_run`: what a run against a service would send and cost
 //! - `misconfigured`: services, keys, proxies and files that are not what they should be
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
-//! - `retrieval`: BM25 over git repositories on the disk, failures, clones; recall
 //! - `run_api_batch`: the same through providers' batches, killed between any two steps
 //! - `run_api_providers`: what each provider's URLs, headers and options put into a request
+//! - `retrieval`: BM25 over git repositories on the disk, failures, clones; recall
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]

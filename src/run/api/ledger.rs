@@ -204,8 +204,8 @@ mod tests {
         .unwrap();
         assert_eq!(total_spent(&predictions).unwrap(), cents(53));
         assert_eq!(total_spent(&dir.path().join("none")).unwrap(), Money::ZERO);
-        let Opened { ledger, spent: total, .. } = open();
-        assert_eq!(total, cents(53));
+        let Opened { ledger, spent, .. } = open();
+        assert_eq!(spent, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
         ledger.settle("a", cents(3)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
@@ -213,8 +213,8 @@ mod tests {
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
         assert_eq!(total_spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
-        let Opened { ledger, spent: total, .. } = open();
-        assert_eq!(total, cents(50 + 3 + 5 + 14));
+        let Opened { ledger, spent, .. } = open();
+        assert_eq!(spent, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();

@@ -246,9 +246,14 @@ impl Work<'_> {
 
     fn answered(&self, instance_id: String, text: String, response: Response, bill: Bill) -> Record {
         let Response { choices, attempts, .. } = response;
-        let (usage, cost) = (bill.usage, bill.cost);
-        let latency_ms = Some(latency_ms(&attempts));
-        let answers = Answers { instance_id, text, choices, usage, cost, latency_ms };
+        let answers = Answers {
+            instance_id,
+            text,
+            choices,
+            usage: bill.usage,
+            cost: bill.cost,
+            latency_ms: Some(latency_ms(&attempts)),
+        };
         Record { prediction: self.shared.planner.record(answers), bill: Some(bill) }
     }
 

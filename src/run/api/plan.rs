@@ -23,7 +23,6 @@ const TOP_P: f64 = 0.95;
 #[derive(Debug)]
 pub(super) struct Planner {
     model: String,
-    patch_mode: Mode,
     provider: Provider,
     counter: Counter,
     price: Option<ModelPrice>,
@@ -36,6 +35,7 @@ pub(super) struct Planner {
     asked: u32,
     prompt_cache: bool,
     service: Service,
+    patch_mode: Mode,
     extra: serde_json::Map<String, serde_json::Value>,
     warning: Option<String>,
 }
@@ -92,7 +92,6 @@ impl Planner {
             matches!(provider, Provider::Openai | Provider::Azure) && config.openai_api == OpenaiApi::Chat;
         Ok(Self {
             model: model.clone(),
-            patch_mode: config.patch_mode,
             provider,
             counter: Counter::for_model(model),
             price,
@@ -103,12 +102,13 @@ impl Planner {
             asked: if gives_several { 1 } else { config.n.get() },
             prompt_cache: config.prompt_cache,
             service: config.service(),
+            patch_mode: config.patch_mode,
             extra: args.extra,
             warning,
         })
     }
 
-    /// How patches are found in answers.
+    /// The rules by which patches are found in answers.
     pub(super) fn patch_mode(&self) -> Mode {
         self.patch_mode
     }

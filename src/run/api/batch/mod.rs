@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
         self.summary.completion_tokens += usage.output_tokens;
         match &record.error {
             Some(reason) => {
-                log::warn!("{instance_id}: {reason}");
+                log::info!("{instance_id}: {reason}");
                 self.summary.failed += 1;
             }
             None => self.summary.finished += 1,
