@@ -9,7 +9,8 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of `src/capi` that export something, in the order of the header.
-const GROUPS: &str = "status library text buf error log config model tokenizer generate job event run diff";
+const GROUPS: &str =
+    "status library text buf error log config model tokenizer generate client job event run diff";
 
 /// Why the build failed, printed as it is: compilers' messages have many lines.
 struct Failure(String);

@@ -105,7 +105,8 @@
 #define SWEBENCH_ERROR_ABI_MISMATCH -12
 
 /**
- * The version of this header. It grows when functions, event kinds or JSON keys are added; pass it to swebench_init().
+ * The version of this header; pass it to swebench_init(). It grows with a release that adds functions, event kinds or JSON
+ * keys to those of the release before; 1 is the first release's.
  */
 #define SWEBENCH_ABI_VERSION 1
 
@@ -188,6 +189,11 @@
  * One instance of a dry run is counted and priced (JSON).
  */
 #define SWEBENCH_EVENT_PLANNED 9
+
+/**
+ * A service, ready for requests. Any number of threads may ask it at once: they share its connections.
+ */
+typedef struct swebench_client swebench_client;
 
 /**
  * Why a call failed. Immutable; may be read by several threads and outlives the object that the call was about.
@@ -346,7 +352,8 @@ swebench_str swebench_error_message(const swebench_error *error);
  * The details as a JSON object, for programs; borrowed from the error, empty for NULL.
  *
  * Keys: `code`, `kind` (such as "not_found"), `message`, `line` (the message with path, expected and got), `causes`
- * (strings, outermost first) and, when known, `path`, `expected`, `got`, `hint`.
+ * (strings, outermost first) and, when known, `path`, `expected`, `got`, `hint`; of a service's refusal also
+ * `http_status`, `provider_code` and `retry_after` (seconds), the last two possibly null.
  */
 swebench_str swebench_error_json(const swebench_error *error);
 
@@ -377,8 +384,9 @@ int32_t swebench_log_set(int32_t level,
 /**
  * The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
  *
- * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
- * "run-api" (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
+ * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
+ * "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
+ * (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
  * (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
  * (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
  * (swebench_predictions_start). Free `out` with swebench_buf_free().
@@ -543,6 +551,59 @@ int32_t swebench_generate(const swebench_model *model,
                           swebench_error **error);
 
 /* ==========================================================================================================
+ * Clients: text from a service's model.
+ * ========================================================================================================== */
+
+/**
+ * Prepares requests to a service: OpenAI, Azure, Anthropic, or any server that speaks one of their protocols. Connects to
+ * nothing yet.
+ *
+ * `config_json` is a configuration of kind "client", such as `{"model": "gpt-4o"}` or `{"model": "m", "base_url":
+ * "http://localhost:8000/v1"}`. `key` is the API key, which is copied and never shown again; with the empty text it is
+ * where the configuration's `key` says, by default in the provider's environment variable. Free `out` with
+ * swebench_client_free().
+ */
+int32_t swebench_client_open(swebench_str config_json,
+                             swebench_str key,
+                             swebench_client **out,
+                             swebench_error **error);
+
+/**
+ * Starts a request and returns at once; fetch its events with swebench_job_next().
+ *
+ * `request_json` is a request of kind "completion", at least `{"user": "Hello"}`. Events: TEXT with the first answer's text as
+ * it comes, when the request says `stream`; SAMPLE for each of `n` answers, whose JSON is `{index, text, finish_reason}`;
+ * and FINISHED with `{samples, model, usage, cost, attempts}`. Reasons are "stop", "length", "context_window", "refusal",
+ * "tool_use", "cancelled", or the service's own word. `usage` counts tokens over all answers, `cost` is in dollars and null
+ * where the price or a part of the tokens is not known, `attempts` tells every try. Failed tries are repeated as the
+ * client's `retry` says; the error of a request that fails for good has `http_status`, `provider_code` and `retry_after`. A
+ * cancelled request ends within a tenth of a second, with the text so far and `usage` null. Free `out` with
+ * swebench_job_free(); the client may be freed before it.
+ */
+int32_t swebench_client_complete_start(const swebench_client *client,
+                                       swebench_str request_json,
+                                       swebench_job **out,
+                                       swebench_error **error);
+
+/**
+ * Asks and returns when the answer is there: swebench_client_complete_start() without a job to hold.
+ *
+ * `on_text` may be NULL; it is called on this thread only, for requests that say `stream`. `out` receives the JSON of the
+ * event FINISHED; free it with swebench_buf_free().
+ */
+int32_t swebench_client_complete(const swebench_client *client,
+                                 swebench_str request_json,
+                                 swebench_text_callback on_text,
+                                 void *user,
+                                 swebench_buf *out,
+                                 swebench_error **error);
+
+/**
+ * Frees a client; NULL is ignored. Jobs that use it go on, and its connections are closed with the last of them.
+ */
+void swebench_client_free(swebench_client *client);
+
+/* ==========================================================================================================
  * Jobs: work on threads of the library, reported as events that the caller pulls.
  * ========================================================================================================== */
 
@@ -632,7 +693,9 @@ int32_t swebench_run_llama_start(swebench_str config_json,
  * job with that error.
  *
  * With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
- * and FINISHED sums up tokens, dollars, and what does not fit into the model's context. Free `out` with swebench_job_free().
+ * and FINISHED sums up tokens, dollars, and what does not fit into the model's context. With `batch`, which asks through
+ * the provider's batches, one step a run, the result has `batch`: `{submitted, waiting, reserved, batches, file}`. Free
+ * `out` with swebench_job_free().
  */
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The result of every fallible function of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -56,6 +57,17 @@ impl ErrorKind {
     }
 }
 
+/// What a server said when it refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The provider's word for the reason.
+    pub code: Option<String>,
+    /// How long it wants to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 #[derive(Debug)]
@@ -66,6 +78,7 @@ struct Inner {
     expected: Option<String>,
     got: Option<String>,
     hint: Option<String>,
+    reply: Option<ServerReply>,
     source: Option<Source>,
 }
 
@@ -85,6 +98,7 @@ impl Error {
             expected: None,
             got: None,
             hint: None,
+            reply: None,
             source: None,
         }))
     }
@@ -143,16 +157,23 @@ impl Error {
         self
     }
 
+    /// Adds what a server said.
+    pub fn with_reply(mut self, reply: ServerReply) -> Self {
+        self.0.reply = Some(reply);
+        self
+    }
+
     /// Adds the cause.
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Wraps this error in what was being done; the kind and the hint are kept.
+    /// Wraps this error in what was being done; kind, hint and a server's reply are kept.
     pub fn context(self, message: impl Into<String>) -> Self {
         let mut outer = Self::new(self.0.kind, message);
         outer.0.hint.clone_from(&self.0.hint);
+        outer.0.reply.clone_from(&self.0.reply);
         outer.with_source(self)
     }
 
@@ -174,6 +195,11 @@ impl Error {
     /// Advice, when there is any.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// What a server said, when the error is its refusal.
+    pub fn reply(&self) -> Option<&ServerReply> {
+        self.0.reply.as_ref()
     }
 
     /// What was expected, when that was stated.

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "a program uses the parts that it needs")]
 
+mod client;
 mod error;
 mod job;
 mod library;
@@ -12,6 +13,7 @@ mod model;
 pub mod sys;
 mod tokenizer;
 
+pub use client::Client;
 pub use error::{Error, Result};
 pub use job::{Event, Job, JobHandle};
 pub use library::{

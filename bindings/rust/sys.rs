@@ -42,6 +42,11 @@ pub const SWEBENCH_EVENT_FINISHED: i32 = 8;
 pub const SWEBENCH_EVENT_PLANNED: i32 = 9;
 
 #[repr(C)]
+pub struct swebench_client {
+    _unused: [u8; 0],
+}
+
+#[repr(C)]
 pub struct swebench_error {
     _unused: [u8; 0],
 }
@@ -215,6 +220,31 @@ unsafe extern "C" {
         out: *mut swebench_buf,
         error: *mut *mut swebench_error,
     ) -> i32;
+
+    pub fn swebench_client_open(
+        config_json: swebench_str,
+        key: swebench_str,
+        out: *mut *mut swebench_client,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_client_complete_start(
+        client: *const swebench_client,
+        request_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_client_complete(
+        client: *const swebench_client,
+        request_json: swebench_str,
+        on_text: swebench_text_callback,
+        user: *mut c_void,
+        out: *mut swebench_buf,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
+    pub fn swebench_client_free(client: *mut swebench_client);
 
     pub fn swebench_job_next(
         job: *mut swebench_job,

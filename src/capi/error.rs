@@ -49,6 +49,11 @@ fn describe(code: i32, kind: &str, error: &Error) -> Value {
         }
     }
     map.insert("causes".into(), json!(error.causes()));
+    if let Some(reply) = error.reply() {
+        map.insert("http_status".into(), json!(reply.status));
+        map.insert("provider_code".into(), json!(reply.code));
+        map.insert("retry_after".into(), json!(reply.retry_after.map(|wait| wait.as_secs_f64())));
+    }
     Value::Object(map)
 }
 
@@ -73,7 +78,8 @@ pub unsafe extern "C" fn swebench_error_message(error: *const ErrorObject) -> St
 /// The details as a JSON object, for programs; borrowed from the error, empty for NULL.
 ///
 /// Keys: `code`, `kind` (such as "not_found"), `message`, `line` (the message with path, expected and got), `causes`
-/// (strings, outermost first) and, when known, `path`, `expected`, `got`, `hint`.
+/// (strings, outermost first) and, when known, `path`, `expected`, `got`, `hint`; of a service's refusal also
+/// `http_status`, `provider_code` and `retry_after` (seconds), the last two possibly null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_error_json(error: *const ErrorObject) -> Str {
     enter_infallible(Str::EMPTY, || {

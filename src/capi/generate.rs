@@ -82,19 +82,28 @@ pub unsafe extern "C" fn swebench_generate(
             )
         };
         let job = start(model, request, ids)?;
-        while let Popped::Event(event) = job.next(None)? {
-            if event.kind == SWEBENCH_EVENT_FINISHED {
-                out.write(Buf::new(event.json));
-                return OK;
-            }
-            let Some(on_text) = on_text.filter(|_| event.kind == SWEBENCH_EVENT_TEXT) else { continue };
-            // SAFETY: the caller's function, on the caller's thread, with the caller's data.
-            if unsafe { on_text(Str::new(&event.text), event.index, user) } != 0 {
-                job.cancel();
-            }
-        }
-        Err(Error::internal("the generation ended without a result"))
+        // SAFETY: the caller's function and data, by contract.
+        out.write(unsafe { result(&job, on_text, user)? });
+        OK
     })
+}
+
+/// Follows a job on the caller's thread to its result.
+///
+/// # Safety
+/// `on_text` may be called with `user` during the call.
+pub(super) unsafe fn result(job: &Job, on_text: TextCallback, user: *mut c_void) -> Result<Buf> {
+    while let Popped::Event(event) = job.next(None)? {
+        if event.kind == SWEBENCH_EVENT_FINISHED {
+            return Ok(Buf::new(event.json));
+        }
+        let Some(on_text) = on_text.filter(|_| event.kind == SWEBENCH_EVENT_TEXT) else { continue };
+        // SAFETY: the caller's function, on the caller's thread, with the caller's data.
+        if unsafe { on_text(Str::new(&event.text), event.index, user) } != 0 {
+            job.cancel();
+        }
+    }
+    Err(Error::internal("the job ended without a result"))
 }
 
 fn start(model: &Model, request_json: &str, token_ids: &[u32]) -> Result<Job> {

@@ -13,7 +13,8 @@ use crate::backend::cpu::Isa;
 use crate::backend::cuda::{self, CudaDevice, images};
 use crate::error::{Error, Result};
 
-/// The version of this header. It grows when functions, event kinds or JSON keys are added; pass it to swebench_init().
+/// The version of this header; pass it to swebench_init(). It grows with a release that adds functions, event kinds or JSON
+/// keys to those of the release before; 1 is the first release's.
 pub const SWEBENCH_ABI_VERSION: u32 = 1;
 
 /// The version with the NUL that C needs; checked against the crate's below.

@@ -10,6 +10,7 @@
 
 mod boundary;
 mod buf;
+mod client;
 mod config;
 mod diff;
 mod error;
@@ -27,6 +28,10 @@ mod text;
 mod tokenizer;
 
 pub use buf::{Buf, swebench_buf_free};
+pub use client::{
+    Client, swebench_client_complete, swebench_client_complete_start, swebench_client_free,
+    swebench_client_open,
+};
 pub use config::{swebench_config_schema, swebench_config_validate};
 pub use diff::{swebench_diff, swebench_extract_diff, swebench_minimal_patch, swebench_repair_patch};
 pub use error::{

@@ -46,7 +46,9 @@ pub unsafe extern "C" fn swebench_run_llama_start(
 /// job with that error.
 ///
 /// With `dry_run` nothing is asked for, spent or written: STARTED is followed by PLANNED for every instance that is left to do,
-/// and FINISHED sums up tokens, dollars, and what does not fit into the model's context. Free `out` with swebench_job_free().
+/// and FINISHED sums up tokens, dollars, and what does not fit into the model's context. With `batch`, which asks through
+/// the provider's batches, one step a run, the result has `batch`: `{submitted, waiting, reserved, batches, file}`. Free
+/// `out` with swebench_job_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_run_api_start(
     config_json: Str,

@@ -37,6 +37,8 @@ pub struct ClientConfig {
     pub ca_file: Option<PathBuf>,
     /// Whether answers are streamed, which keeps long ones from looking like dead connections; false by default.
     pub stream: bool,
+    /// Prices in LiteLLM's format, looked up before the built-in ones.
+    pub prices: Option<PathBuf>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// When a failed try is repeated.

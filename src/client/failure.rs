@@ -78,6 +78,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Whether the server may have done what was asked all the same: it did not say no.
+    pub fn may_have_arrived(&self) -> bool {
+        matches!(self.kind, FailureKind::Server | FailureKind::Network | FailureKind::Protocol)
+    }
+
     /// A request that was never sent.
     pub(super) fn unsent(kind: FailureKind, error: Error) -> Self {
         Self { kind, error, attempts: Vec::new(), usage: Usage::default(), unmetered: 0 }

@@ -9,6 +9,7 @@ mod usage;
 
 mod batch;
 mod config;
+mod driver;
 mod endpoint;
 mod provider;
 mod service;
@@ -28,10 +29,11 @@ mod count;
 mod limiter;
 mod prices;
 
-pub use batch::{BatchAnswer, BatchResult, BatchStatus};
+pub use batch::{BatchAnswer, BatchInput, BatchResult, BatchStatus, UploadedBatch};
 pub use budget::{Budget, Refusal, Reservation};
 pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Timeouts};
 pub use count::{Count, Counter, Fit, Method, Overflow};
+pub use driver::Driver;
 pub use failure::{Failure, FailureKind};
 pub use limiter::{Concurrency, Limiter, LimiterConfig, Permit};
 pub use prices::{BUILTIN_DATE, Found, ModelPrice, Money, Prices, Rates, Service, Tier};

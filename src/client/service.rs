@@ -13,7 +13,7 @@ use super::protocol::{Answer, Form, Misread, Partial, Protocol, messages};
 use super::retry::{Exchange, Fault, RetryPolicy, Success, Tries};
 use super::sse::EventReader;
 use super::transport::{Call, PaceObserver, Transport};
-use super::{Choice, Failure, FailureKind, Provider, Request, Response, Usage};
+use super::{Choice, Failure, FailureKind, Money, Prices, Provider, Request, Response, Service, Usage};
 use crate::error::{Error, Result};
 
 /// Largest answer that is read whole, in bytes.
@@ -30,6 +30,7 @@ pub struct Client {
     pub(super) retry: RetryPolicy,
     pub(super) breaker: Breaker,
     model: String,
+    prices: Prices,
     stream: bool,
     sampling_dropped: Once,
 }
@@ -39,7 +40,7 @@ impl Client {
     ///
     /// # Errors
     /// `InvalidArgument` for settings out of range, a model that does not tell its provider, a base URL that is none, and
-    /// a missing key; `Io` and `NotFound` for the key's file.
+    /// a missing key; `Io` and `NotFound` for the files of the key and of the prices.
     pub fn new(config: &ClientConfig) -> Result<Self> {
         Self::with_environment(config, &|name| std::env::var(name).ok())
     }
@@ -57,6 +58,7 @@ impl Client {
             retry: config.retry,
             breaker: Breaker::new(&config.breaker),
             model: config.model.clone(),
+            prices: config.prices.as_deref().map_or_else(|| Ok(Prices::builtin()), Prices::with_file)?,
             stream: config.stream,
             sampling_dropped: Once::new(),
         })
@@ -72,6 +74,28 @@ impl Client {
     /// Whose protocol is spoken.
     pub fn provider(&self) -> Provider {
         self.endpoint.provider
+    }
+
+    /// What is spoken to, for files that have to find it again: provider, interface and server.
+    pub fn service(&self) -> String {
+        let interface = match self.endpoint.protocol {
+            Protocol::Responses => " responses",
+            _ => "",
+        };
+        format!("{}{interface} at {}", self.endpoint.provider, self.endpoint.server())
+    }
+
+    /// Where the prices of models are.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// What an answer has cost; `None` where the price, or a part of the tokens, is not known.
+    pub fn cost(&self, request: &Request, response: &Response) -> Option<Money> {
+        let price = self.prices.of(self.provider(), &self.with_model(request).model)?;
+        // Each try by itself, because tiers go by one prompt.
+        let costs = response.attempts.iter().map(|attempt| price.cost(&attempt.usage, Service::Direct));
+        (response.unmetered == 0).then(|| costs.sum())
     }
 
     /// Whether a key goes with every request.

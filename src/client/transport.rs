@@ -17,7 +17,7 @@ use super::redact::Redactor;
 use super::refusal::{PROXY_WANTS_A_PASSWORD, Refusal};
 use super::retry::Fault;
 use super::{FailureKind, Provider, Usage};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, ServerReply};
 
 /// Most of an error's body that is read, in bytes.
 const MAX_ERROR: usize = 64 << 10;
@@ -114,6 +114,9 @@ impl Transport {
         let kind = refusal.classify(status);
         let mut fault = self.refused(status, &refusal);
         fault.wait = pace.wait();
+        if let Some(reply) = fault.error.reply().cloned() {
+            fault.error = fault.error.with_reply(ServerReply { retry_after: fault.wait, ..reply });
+        }
         fault.transient = !kind.is_final() && pace.should_retry.unwrap_or_else(|| kind.is_transient());
         Err(fault)
     }
@@ -153,14 +156,16 @@ impl Transport {
     /// The fault of an answer that is an error, which may have come with another status than it means.
     pub(super) fn refused(&self, status: u16, refusal: &Refusal) -> Fault {
         let kind = refusal.classify(status);
-        let code = refusal.code.as_ref().or(refusal.kind.as_ref()).map(|code| format!(" ({code})"));
-        let mut message =
-            format!("{} answered with status {status}{}", self.server, code.unwrap_or_default());
+        let code = refusal.code.as_ref().or(refusal.kind.as_ref());
+        let shown = code.map(|code| format!(" ({code})")).unwrap_or_default();
+        let mut message = format!("{} answered with status {status}{shown}", self.server);
         if !refusal.message.is_empty() {
             message.push_str(": ");
             message.push_str(&refusal.message);
         }
-        let mut error = Error::new(kind.error_kind(), self.redactor.scrub(&message));
+        let code = code.map(|code| self.redactor.scrub(code));
+        let reply = ServerReply { status, code, retry_after: None };
+        let mut error = Error::new(kind.error_kind(), self.redactor.scrub(&message)).with_reply(reply);
         if status == PROXY_WANTS_A_PASSWORD {
             error = error.with_hint(
                 "the proxy wants to know who asks: HTTPS_PROXY or HTTP_PROXY=http://USER:PASSWORD@HOST:PORT, or name the \

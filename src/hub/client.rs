@@ -97,6 +97,11 @@ impl Client {
         }
     }
 
+    /// For requests other than reading.
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
     /// The files of a revision.
     pub(super) fn list(&self, repo: &RepoId, revision: &str) -> Result<Listing> {
         self.retrying(|| {

@@ -1,4 +1,4 @@
-//! Repositories of the Hugging Face hub, in the cache that Python shares: datasets and models by name.
+//! Repositories of the Hugging Face hub, in the cache that Python shares: datasets and models by name; uploads of datasets.
 //!
 //! A snapshot is listed once, with the sizes and hashes of its files, and every file is then fetched from that commit:
 //! resumed where it broke off, verified, and never fetched twice. Offline, the cache alone answers.
@@ -14,10 +14,12 @@ mod resolve;
 pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 pub use config::{HubConfig, Token};
 pub use repo::{RepoId, RepoKind};
 pub use resolve::model_dir;
+pub use upload::Upload;
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};

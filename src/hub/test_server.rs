@@ -1,6 +1,6 @@
 //! Fake hub on the loopback interface, for the tests of this layer and of datasets.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) range: Option<String>,
     pub(crate) authorization: Option<String>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What it is told.
@@ -148,17 +149,21 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn read_request(stream: &TcpStream) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines().map_while(Result::ok);
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let mut request = Request { path, range: None, authorization: None };
+    let mut request = Request { path, range: None, authorization: None, body: Vec::new() };
+    let mut length = 0;
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ")?;
         match name.to_ascii_lowercase().as_str() {
             "range" => request.range = Some(value.to_owned()),
             "authorization" => request.authorization = Some(value.to_owned()),
+            "content-length" => length = value.parse().ok()?,
             _ => {}
         }
     }
+    reader.take(length).read_to_end(&mut request.body).ok()?;
     Some(request)
 }
 

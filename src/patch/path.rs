@@ -58,15 +58,18 @@ pub fn check_name(path: &str) -> Result<(), Unsafe> {
     Ok(())
 }
 
+/// A file's names before and after a change; `None` is `/dev/null`.
+pub(super) type Names<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
 /// The names on the lines `---` and `+++`, without the prefixes that git adds; `None` is `/dev/null`.
-pub(super) fn header_names<'a>(old: &'a str, new: &'a str) -> (Option<Cow<'a, str>>, Option<Cow<'a, str>>) {
+pub(super) fn header_names<'a>(old: &'a str, new: &'a str) -> Names<'a> {
     without_prefixes(header_name(old), header_name(new))
 }
 
 /// The two names of a `diff --git` line, without their prefixes.
 ///
 /// Unquoted names may hold blanks; then the line is split where both halves are the same name, as git does.
-pub(super) fn git_names(names: &str) -> Option<(Option<Cow<'_, str>>, Option<Cow<'_, str>>)> {
+pub(super) fn git_names(names: &str) -> Option<Names<'_>> {
     let names = names.trim_end();
     let (old, new) = if names.starts_with('"') {
         let (old, rest) = unquote(names)?;
@@ -93,8 +96,6 @@ pub(super) fn header_name(text: &str) -> Option<Cow<'_, str>> {
     let name = text.split('\t').next().unwrap_or_default().trim_end();
     (name != "/dev/null").then_some(Cow::Borrowed(name))
 }
-
-type Names<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
 
 /// Takes `a/` and `b/` off, or the letters that `diff.mnemonicPrefix` puts there; names without any stay as they are.
 fn without_prefixes<'a>(old: Option<Cow<'a, str>>, new: Option<Cow<'a, str>>) -> Names<'a> {

@@ -109,6 +109,7 @@ pub(super) fn scan(answer: &str) -> Scan<'_> {
         prose: false,
         file: None,
         ahead: [[0; 2]; 2],
+        next_fence: 0,
         found: Scan::default(),
     };
     while let Some(line) = scanner.next_line() {
@@ -130,6 +131,8 @@ struct Scanner<'a> {
     file: Option<OpenFile<'a>>,
     /// Where the next `</patch>` and `<patch>` begin a line, and the same of `diff`, as far as that was looked for.
     ahead: [[usize; 2]; 2],
+    /// Where the next fence begins a line, likewise.
+    next_fence: usize,
     found: Scan<'a>,
 }
 
@@ -391,6 +394,17 @@ impl<'a> Scanner<'a> {
                 return self.close_tag_after((!alone).then(|| (kind, &before[1..])));
             }
         }
+        if line.ends_with("```")
+            && self.fence.is_some_and(|fence| fence.mark == b'`')
+            && self.file.as_ref().is_some_and(|file| !file.wants_more_after(kind))
+            && !self.fence_follows()
+        {
+            // So does a fence, after the last line that the header promises.
+            let text = line[1..].trim_end_matches('`');
+            let consumed = self.file.as_mut().is_some_and(|file| file.push(kind, text));
+            self.close_fence();
+            return consumed;
+        }
         let Some(file) = &mut self.file else { return false };
         file.push(kind, &line[1..])
     }
@@ -418,6 +432,16 @@ impl<'a> Scanner<'a> {
             }
         }
         ahead[0] < ahead[1]
+    }
+
+    /// Whether a later line begins with a fence.
+    fn fence_follows(&mut self) -> bool {
+        let from = self.position.saturating_sub(1);
+        if self.next_fence < from {
+            let found = memmem::find(&self.text.as_bytes()[from..], b"\n```");
+            self.next_fence = found.map_or(usize::MAX, |at| from + at);
+        }
+        self.next_fence != usize::MAX
     }
 
     /// A fence at the start of a line: the end of the one that is open, or a new one.

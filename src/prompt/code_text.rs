@@ -47,12 +47,12 @@ pub(super) fn edits_text(files: &Files, patch: &str, fidelity: Fidelity) -> Stri
         .iter()
         .map(|(path, content)| {
             let lines: Vec<&str> = content.split('\n').collect();
-            let edits = edited.iter().filter(|file| file.shown_path(fidelity) == *path);
+            let mut edits = edited.iter().filter(|file| file.shown_path(fidelity) == *path);
             let mut text = format!("[start of {path}]\n");
             match fidelity {
                 Fidelity::Mended => write_windows(&mut text, &lines, &merged_windows(edits, lines.len())),
                 // A file that a patch names twice has the edits of the second part.
-                Fidelity::Reference => write_reference(&mut text, &lines, edits.last()),
+                Fidelity::Reference => write_reference(&mut text, &lines, edits.next_back()),
             }
             text.truncate(text.trim_end_matches('\n').len());
             let _ = write!(text, "\n[end of {path}]");

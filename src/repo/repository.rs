@@ -24,7 +24,8 @@ impl Repository {
         let inside = path.join(".git");
         let git_dir = if inside.exists() { inside } else { path.to_path_buf() };
         // A `.git` that is a file names the directory; git itself finds out whether that is one.
-        if !git_dir.is_file() && !(git_dir.join("HEAD").exists() && git_dir.join("objects").is_dir()) {
+        let is_git_dir = git_dir.join("HEAD").exists() && git_dir.join("objects").is_dir();
+        if !is_git_dir && !git_dir.is_file() {
             return Err(Error::not_found("there is no git repository here").with_path(path));
         }
         let git_dir = std::path::absolute(&git_dir).map_err(|error| Error::io("resolve", &git_dir, error))?;

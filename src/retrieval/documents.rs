@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{python_docs, python_names};
+use crate::repo::is_test;
 
 /// What of a file is searched besides its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -80,13 +81,6 @@ impl FileFilter {
     pub(super) fn enters(directory: &str) -> bool {
         !is_test(directory)
     }
-}
-
-/// Whether a word of the path is `test`, `tests` or `testing`. The path is relative to the repository: where that is cloned
-/// to says nothing about its files.
-fn is_test(path: &str) -> bool {
-    path.split([' ', '_', '/', '.'])
-        .any(|word| ["test", "tests", "testing"].iter().any(|test| word.eq_ignore_ascii_case(test)))
 }
 
 #[cfg(test)]

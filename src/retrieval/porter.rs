@@ -18,8 +18,8 @@ pub(super) fn stem<L: Letter>(word: &mut Vec<L>) {
     if ends(word, b"y") && has_vowel(&word[..word.len() - 1]) {
         replace(word, 1, b"i");
     }
-    double_suffix(word);
-    first_match(word, STEP_3, |stem| measure(stem) > 0);
+    replace_first(word, STEP_2);
+    replace_first(word, STEP_3);
     long_suffix(word);
     final_e(word);
 }
@@ -105,17 +105,12 @@ fn past_and_gerund<L: Letter>(word: &mut Vec<L>) {
     }
 }
 
-/// Step 2. The first suffix that matches decides, whether its stem is long enough or not.
-fn double_suffix<L: Letter>(word: &mut Vec<L>) {
-    first_match(word, STEP_2, |stem| measure(stem) > 0);
-}
-
-/// Steps 2 and 3: replaces the first suffix that matches when the rest passes `is_long`.
-fn first_match<L: Letter>(word: &mut Vec<L>, rules: Rules, is_long: impl Fn(&[L]) -> bool) {
-    if let Some((suffix, replacement)) = rules.iter().find(|(suffix, _)| ends(word, suffix)) {
-        if is_long(&word[..word.len() - suffix.len()]) {
-            replace(word, suffix.len(), replacement);
-        }
+/// Steps 2 and 3: the first suffix that matches decides, whether enough is left without it or not.
+fn replace_first<L: Letter>(word: &mut Vec<L>, rules: Rules) {
+    if let Some((suffix, replacement)) = rules.iter().find(|(suffix, _)| ends(word, suffix))
+        && measure(&word[..word.len() - suffix.len()]) > 0
+    {
+        replace(word, suffix.len(), replacement);
     }
 }
 

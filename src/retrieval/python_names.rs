@@ -58,7 +58,7 @@ pub(super) fn names(path: &str, source: &str) -> Option<String> {
     let parsed = parse_module(source).ok()?.into_syntax();
     let module = module_name(path);
     let mut text = format!("{module}\n");
-    if let Some(docstring) = docstring(&parsed.body) {
+    if let Some(docstring) = documentation(&parsed.body) {
         let _ = write!(text, "{docstring}\n\n");
     }
     let classes = parsed.body.iter().filter_map(|statement| match statement {
@@ -147,7 +147,7 @@ impl<'a> Names<'a> {
             Expr::Attribute(attribute) => matches!(attribute.attr.as_str(), "setter" | "getter" | "deleter"),
             _ => false,
         });
-        let mut documentation = docstring(&function.body).unwrap_or_default();
+        let mut documentation = documentation(&function.body).unwrap_or_default();
         if !is_bound {
             let returns = function.returns.as_ref().map(|returns| format!(" -> {}", self.code(&**returns)));
             let signature = self.parameters(&function.parameters, false);
@@ -165,7 +165,7 @@ impl<'a> Names<'a> {
             Signature::Default => format!("{}()", class.name),
             Signature::Unknown => String::new(),
         };
-        let documentation = join(signature, &docstring(&class.body).unwrap_or_default());
+        let documentation = join(signature, &documentation(&class.body).unwrap_or_default());
         self.add(self.scope.qualify(&class.name).as_deref(), &documentation);
         let inside = Scope::Class(self.scope.inside(&class.name));
         self.enter(inside, &class.body);
@@ -245,10 +245,10 @@ impl<'a> Names<'a> {
             if let Some(annotation) = &declared.annotation {
                 let _ = write!(text, ": {}", self.code(&**annotation));
             }
-            if let AnyParameterRef::NonVariadic(with_default) = parameter {
-                if let Some(default) = &with_default.default {
-                    let _ = write!(text, "={}", self.code(&**default));
-                }
+            if let AnyParameterRef::NonVariadic(with_default) = parameter
+                && let Some(default) = &with_default.default
+            {
+                let _ = write!(text, "={}", self.code(&**default));
             }
             written.push(text);
             if index + 1 == parameters.posonlyargs.len() {
@@ -266,6 +266,13 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The docstring, which to jedi is one string and not several in a row.
+fn documentation(body: &[Stmt]) -> Option<String> {
+    let is_one = matches!(body.first(), Some(Stmt::Expr(statement))
+        if statement.value.as_string_literal_expr().is_some_and(|literal| !literal.value.is_implicit_concatenated()));
+    is_one.then(|| docstring(body)).flatten()
+}
+
 fn join(signature: String, documentation: &str) -> String {
     match (signature.is_empty(), documentation.is_empty()) {
         (_, true) => signature,
@@ -278,7 +285,7 @@ impl<'a> Visitor<'a> for Names<'a> {
     fn visit_body(&mut self, body: &'a [Stmt]) {
         for (index, statement) in body.iter().enumerate() {
             self.attribute_doc = match statement {
-                Stmt::Assign(_) | Stmt::AnnAssign(_) => docstring(&body[index + 1..]),
+                Stmt::Assign(_) | Stmt::AnnAssign(_) => documentation(&body[index + 1..]),
                 _ => None,
             };
             self.visit_stmt(statement);

@@ -4,10 +4,12 @@
 //! process leaves at the end is cut off when the file is opened, and a record that went bad is a file to analyse again.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::documents::DocumentEncoding;
 use super::terms::{FNV_START, TermHash, Terms, fnv};
@@ -21,6 +23,10 @@ const HEADER_LEN: usize = 32 + 4 + 8;
 const TERM_LEN: usize = 8 + 4;
 /// More distinct terms than the largest file that is read can have.
 const MAX_TERMS: u32 = 1 << 25;
+
+/// How long another process's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// What a file is filed under: a hash of its content, and of its path where that matters.
 pub(super) type Key = [u8; 32];
@@ -54,8 +60,7 @@ impl TermCache {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        // Without locks on the file system nobody can know who else writes.
-        let writes = file.try_lock().is_ok();
+        let writes = lock(&file);
         let mut cache = Self { path: path.clone(), file, records: HashMap::new(), end: 0, writes };
         cache.scan(&format!("{MAGIC}{encoding}\n")).map_err(failed)?;
         Ok(cache)
@@ -146,6 +151,20 @@ impl TermCache {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+}
+
+/// Whether this process is the one that writes; where the file system has no locks, nobody does.
+///
+/// A program that another thread starts holds copies of all locks for a moment, until it runs.
+fn lock(file: &File) -> bool {
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_POLL),
+            Err(_) => return false,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::repo::{EntryKind, ObjectId, Reader, Snapshot, TreeEntry};
 
 /// Names that are looked at in one commit; a tree that refers to itself a thousand times on ten levels has more.
-const MAX_NAMES: usize = 4_000_000;
+const MAX_NAMES: usize = 1_000_000;
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 256;
 /// Names that are kept in memory.

@@ -4,6 +4,7 @@
 //! - `declarations`: `bindings/rust/sys.rs` says what the header says
 //! - `exports`: the shared library exports what the header declares, and nothing else
 //! - `c_example`: `bindings/c` compiles, runs, and is clean under valgrind
+//! - `clients`: requests to services on loopback: streaming, costs, failures, cancelling, wrong use
 //! - `misuse`: NULL, invalid UTF-8, unknown keys
 //! - `jobs`: streaming, cancelling, several samples and threads, two threads in one job, shutdown, log lines
 
@@ -16,6 +17,7 @@ use swebench_infer as _;
 mod swebench;
 
 mod c_example;
+mod clients;
 mod declarations;
 mod exports;
 mod header;

@@ -34,6 +34,8 @@ fn null_is_refused_everywhere_and_named() {
     let mut tokens = ptr::null_mut();
     let mut job = ptr::null_mut();
     let mut event = ptr::null_mut();
+    let mut client = ptr::null_mut();
+    let mut answer = ptr::null_mut();
     let mut count = 7usize;
     let empty = swebench_str { ptr: ptr::null(), len: 0 };
     let long_null = swebench_str { ptr: ptr::null(), len: 8 };
@@ -72,6 +74,18 @@ fn null_is_refused_everywhere_and_named() {
                     swebench_generate(ptr::null(), text("{}"), ptr::null(), 0, None, ptr::null_mut(), out, e)
                 }),
             ),
+            ("out", Box::new(|e| swebench_client_open(text("{}"), empty, ptr::null_mut(), e))),
+            ("key", Box::new(|e| swebench_client_open(text("{}"), long_null, &raw mut client, e))),
+            (
+                "client",
+                Box::new(|e| swebench_client_complete_start(ptr::null(), text("{}"), &raw mut answer, e)),
+            ),
+            (
+                "client",
+                Box::new(move |e| {
+                    swebench_client_complete(ptr::null(), text("{}"), None, ptr::null_mut(), out, e)
+                }),
+            ),
             ("job", Box::new(|e| swebench_job_next(ptr::null_mut(), 0, &raw mut event, e))),
             ("out", Box::new(|e| swebench_run_llama_start(text("{}"), ptr::null_mut(), e))),
             ("out", Box::new(|e| swebench_run_api_start(text("{}"), ptr::null_mut(), e))),
@@ -88,7 +102,8 @@ fn null_is_refused_everywhere_and_named() {
         assert_eq!(status, SWEBENCH_ERROR_INVALID_ARGUMENT, "{message}");
         assert!(message.contains(&format!("`{parameter}` is NULL")), "{parameter}: {message}");
     }
-    assert!(buf.ptr.is_null() && tokens.is_null() && job.is_null() && event.is_null() && count == 7);
+    assert!(buf.ptr.is_null() && tokens.is_null() && job.is_null() && event.is_null());
+    assert!(client.is_null() && answer.is_null() && count == 7);
     // SAFETY: NULL is allowed here.
     unsafe {
         swebench_buf_free(ptr::null_mut());
@@ -96,6 +111,7 @@ fn null_is_refused_everywhere_and_named() {
         swebench_model_free(ptr::null_mut());
         swebench_tokenizer_free(ptr::null_mut());
         swebench_tokens_free(ptr::null_mut());
+        swebench_client_free(ptr::null_mut());
         swebench_job_free(ptr::null_mut());
         swebench_job_cancel(ptr::null());
         swebench_event_free(ptr::null_mut());
@@ -138,6 +154,10 @@ fn configurations_are_strict() {
         ("model", r#"{"device": "cpu"}"#, "missing field `path`"),
         ("generate", r#"{"n": 1e300}"#, "the value of `n`"),
         ("generate", r#"{"seed": -1}"#, "the value of `seed`"),
+        ("client", r#"{"modle": "m"}"#, "unknown key `modle`"),
+        ("client", r#"{"key": {"given": "sk-1"}}"#, "the value of `key"),
+        ("completion", r#"{"user": "a", "tempreture": 1}"#, "unknown key `tempreture`"),
+        ("completion", r#"{"user": "a", "n": 0}"#, "`n` is out of range"),
         ("run-llama", r#"{"model_name_or_path": "m"}"#, "`dataset_path` is out of range"),
         ("run-llama", "null", "expected a JSON object, got null"),
         ("nothing", "{}", "unknown kind of configuration"),

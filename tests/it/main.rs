@@ -10,10 +10,13 @@
 //! - `misconfigured`: services, keys, proxies and files that are not what they should be
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `retrieval`: BM25 over git repositories on the disk, failures, clones; recall
+//! - `run_api_batch`: the same through providers' batches, killed between any two steps
+//! - `run_api_providers`: what each provider's URLs, headers and options put into a request
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod batch_server;
 mod cli;
 mod demo;
 mod dry_run;
@@ -27,6 +30,8 @@ mod repositories;
 mod resume;
 mod retrieval;
 mod run_api;
+mod run_api_batch;
+mod run_api_providers;
 mod run_llama;
 mod server;
 mod tools;

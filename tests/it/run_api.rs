@@ -14,7 +14,7 @@ use crate::demo::{data, gold_patches, lines};
 use crate::server::{Answer, Server};
 
 /// What the reference's extraction gives, with the line end after the tag.
-const PATCH: &str = "\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n";
+pub const PATCH: &str = "\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n";
 
 /// Prices of the models that the tests ask for, so that costs are round: a cent for a thousand tokens either way.
 const PRICES: &str = r#"{"priced": {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5, "max_input_tokens": 100000}}"#;
@@ -99,7 +99,7 @@ pub fn all_ids() -> BTreeSet<String> {
     gold_patches().into_keys().collect()
 }
 
-fn spent(file: &Path) -> f64 {
+pub fn spent(file: &Path) -> f64 {
     lines(file).iter().map(|line| line["cost"].as_f64().unwrap()).sum()
 }
 

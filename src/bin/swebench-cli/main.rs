@@ -7,6 +7,7 @@ use swebench_infer as _;
 mod swebench;
 
 mod args;
+mod batch;
 mod bench;
 mod completions;
 mod dry_run;

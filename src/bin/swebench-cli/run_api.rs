@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::batch::{self, BatchStep};
 use crate::dry_run;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -27,6 +28,11 @@ Examples:
   # A server of one's own that speaks OpenAI's protocol, without a key
   swebench-cli run-api --model-name-or-path my-model --base-url http://localhost:8000/v1 \\
       --dataset-name-or-path ./SWE-bench_oracle --concurrency 64 --model-args temperature=0.2,top_p=0.95
+
+  # At half price through the provider's batches: within a day the answers are there
+  swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path ./SWE-bench_oracle --batch submit
+  swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path ./SWE-bench_oracle --batch status
+  swebench-cli run-api --model-name-or-path gpt-4o --dataset-name-or-path ./SWE-bench_oracle --batch fetch
 
 The same command continues an interrupted run. The path of the predictions file is the one line on stdout.";
 
@@ -145,6 +151,14 @@ pub(crate) struct RunApiArgs {
     #[arg(long, value_name = "DIR", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_dir: Option<PathBuf>,
+    /// Ask through the provider's batches, at half price, one step a command.
+    #[arg(long, value_enum, value_name = "STEP", help_heading = "Batches")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<BatchStep>,
+    /// The file that `write` writes or `read` reads.
+    #[arg(long, value_name = "FILE", help_heading = "Batches")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_file: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -155,15 +169,23 @@ pub(crate) fn run(args: &RunApiArgs, talk: &Arc<Talk>) -> Result<Exit, Failure> 
     if args.dry_run {
         return dry_run::show(job, talk, args.json);
     }
+    if let Some(step) = args.batch {
+        return batch::run(step, job, talk);
+    }
     let summary = Progress::new(talk, "waiting for answers", "left out by the filter").follow(job)?;
     tell(talk, &summary);
     if let Some(file) = summary["output_file"].as_str().filter(|file| !file.is_empty()) {
         output::line(file)?;
     }
-    Ok(match exit(&summary) {
+    Ok(exit_of_cap(&summary))
+}
+
+/// How a program ends whose run may have been stopped by its cap.
+pub(crate) fn exit_of_cap(summary: &Value) -> Exit {
+    match exit(summary) {
         Exit::Done if summary["unaffordable"].as_u64() > Some(0) => Exit::SomeFailed,
         exit => exit,
-    })
+    }
 }
 
 fn tell(talk: &Talk, summary: &Value) {

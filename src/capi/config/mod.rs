@@ -1,11 +1,13 @@
 //! Configurations: their JSON Schemas, and what a configuration means once defaults are filled in.
 
+mod client;
 mod diff;
 mod generate;
 mod model;
 mod run;
 mod strict;
 
+pub(super) use client::CompletionConfig;
 pub(super) use diff::DiffConfig;
 pub(super) use generate::GenerateConfig;
 pub(super) use model::ModelConfig;
@@ -20,6 +22,7 @@ use super::boundary::{OK, Out, enter};
 use super::buf::Buf;
 use super::error::ErrorObject;
 use super::text::Str;
+use crate::client::ClientConfig;
 use crate::error::{Error, Result};
 use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
@@ -59,9 +62,11 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 11] = [
+static KINDS: [Kind; 13] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
+    Kind::of::<ClientConfig>(),
+    Kind::of::<CompletionConfig>(),
     Kind::of::<RunLlamaConfig>(),
     Kind::of::<RunApiConfig>(),
     Kind::of::<TextDatasetConfig>(),
@@ -81,8 +86,9 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 
 /// The JSON Schema (draft 2020-12) of a kind of configuration: every key with its meaning, type and default.
 ///
-/// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "run-llama" (swebench_run_llama_start),
-/// "run-api" (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
+/// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
+/// "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
+/// (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
 /// (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
 /// (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
 /// (swebench_predictions_start). Free `out` with swebench_buf_free().
@@ -141,8 +147,8 @@ mod tests {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
         assert!(
             error.to_string().contains(
-                "expected model, generate, run-llama, run-api, create-text-dataset, tokenize-dataset, bm25-retrieval, \
-                 eval-retrieval, bench, diff, predictions, got modle"
+                "expected model, generate, client, completion, run-llama, run-api, create-text-dataset, \
+                 tokenize-dataset, bm25-retrieval, eval-retrieval, bench, diff, predictions, got modle"
             ),
             "{error}"
         );

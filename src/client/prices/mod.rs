@@ -10,6 +10,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use super::Provider;
 use crate::error::{Error, Result};
 
 pub use model_price::{ModelPrice, Rates, Service, Tier};
@@ -77,6 +78,17 @@ impl Prices {
     /// `azure` is a deployment's, which says nothing about the model in it: only the first rule holds there.
     pub fn find(&self, provider: &str, model: &str) -> Option<Found<'_>> {
         [&self.user, &*BUILTIN].into_iter().find_map(|models| find(models, provider, model))
+    }
+}
+
+impl Prices {
+    /// [`Prices::find`] for a model that is asked through this provider's protocol.
+    pub fn of(&self, provider: Provider, model: &str) -> Option<&ModelPrice> {
+        let seller = match provider {
+            Provider::AnthropicText => "anthropic",
+            provider => provider.name(),
+        };
+        self.find(seller, model).map(|found| found.price)
     }
 }
 

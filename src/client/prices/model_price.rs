@@ -64,7 +64,8 @@ pub struct Tier {
 }
 
 impl Tier {
-    fn rates(&self, service: Service) -> &Rates {
+    /// The rates of requests that are sent like this.
+    pub fn rates(&self, service: Service) -> &Rates {
         match service {
             Service::Direct => &self.direct,
             Service::Batch => &self.batch,

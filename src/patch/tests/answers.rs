@@ -45,6 +45,11 @@ fn line_endings_blanks_and_missing_ends_do_no_harm() {
     check_cut(&format!("```diff\n{DIFF}"), DIFF, true);
     check_cut(&format!("Sure.\n<patch>\n{DIFF}"), DIFF, true);
     check_cut(&format!("~~~\n{DIFF}"), DIFF, true);
+    // The fence follows the last line at once.
+    let at_once = DIFF.trim_end();
+    check(&format!("```diff\n{at_once}```"), DIFF);
+    check(&format!("```diff\n{at_once}```\nThat is all."), DIFF);
+    check_cut(&format!("```diff\n{at_once}```\n```\n"), &format!("{at_once}```\n"), false);
     check_cut(DIFF.trim_end(), DIFF, false);
     let cut = "--- a/x.py\n+++ b/x.py\n@@ -1,4 +1,4 @@\n a\n-b\n+c";
     check_cut(cut, &format!("{cut}\n"), true);

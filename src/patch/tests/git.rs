@@ -63,7 +63,7 @@ const APPLY: [(&str, [usize; 4]); 11] = [
     ("leading_blank", [7, 7, 7, 7]),
     ("new_file", [8, 7, 8, 8]),
     ("no_diff_header", [5, 5, 5, 5]),
-    ("no_final_newline", [7, 1, 5, 7]),
+    ("no_final_newline", [7, 1, 7, 7]),
     ("short_header", [4, 0, 4, 4]),
     ("trailing_ws", [7, 0, 2, 7]),
 ];

@@ -84,10 +84,12 @@ fn time_is_linear_whatever_the_answer_holds() {
     }
 }
 
+type Files = HashMap<String, Vec<u8>>;
+
 /// Recorded answers on trees that are here.
-fn recorded() -> &'static [(String, HashMap<String, Vec<u8>>)] {
-    static RECORDED: LazyLock<Vec<(String, HashMap<String, Vec<u8>>)>> = LazyLock::new(|| {
-        let trees: HashMap<String, HashMap<String, Vec<u8>>> = goldens::trees()
+fn recorded() -> &'static [(String, Files)] {
+    static RECORDED: LazyLock<Vec<(String, Files)>> = LazyLock::new(|| {
+        let trees: HashMap<String, Files> = goldens::trees()
             .map(|record| {
                 let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
                 let files = record["files"].as_object().unwrap().iter();

@@ -7,9 +7,10 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::batch::BatchAction;
 use super::model_args::ModelArgs;
 use crate::client::{
-    ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Prices, Provider, RetryPolicy,
+    ClientConfig, Concurrency, KeySource, LimiterConfig, Money, OpenaiApi, Provider, RetryPolicy, Service,
 };
 use crate::error::{Error, Result};
 use crate::patch::Mode;
@@ -93,6 +94,13 @@ pub struct RunApiConfig {
     pub tokens_per_minute: Option<NonZeroU64>,
     /// Hub cache directory; the usual Hugging Face cache by default.
     pub cache_dir: Option<PathBuf>,
+
+    /// Ask through the provider's batches, at half price and within a day: `submit` sends what is not done, `status` tells
+    /// how far the batches are, `fetch` writes the predictions of those that have ended; `write` and `read` do it by files
+    /// for vLLM's `run-batch`. By default each request is sent and answered at once.
+    pub batch: Option<BatchAction>,
+    /// The file of requests that `write` writes, or of answers that `read` reads.
+    pub batch_file: Option<PathBuf>,
 }
 
 impl Default for RunApiConfig {
@@ -128,6 +136,8 @@ impl Default for RunApiConfig {
             requests_per_minute: None,
             tokens_per_minute: None,
             cache_dir: None,
+            batch: None,
+            batch_file: None,
         }
     }
 }
@@ -156,6 +166,21 @@ impl RunApiConfig {
         }
         if self.key_env.is_some() && self.key_file.is_some() {
             return Err(Error::invalid_argument("`key_env` and `key_file` exclude each other"));
+        }
+        match (self.batch.is_some_and(BatchAction::has_file), &self.batch_file) {
+            (true, None) => return Err(out_of_range("batch_file", "a file to write or to read", "nothing")),
+            (false, Some(_)) => {
+                return Err(Error::invalid_argument("`batch_file` needs `batch` to be `write` or `read`"));
+            }
+            _ => {}
+        }
+        if self.dry_run && self.batch.is_some_and(|action| action != BatchAction::Submit) {
+            return Err(Error::invalid_argument("`dry_run` and this `batch` exclude each other")
+                .with_hint("only `submit` sends anything"));
+        }
+        if self.batch == Some(BatchAction::Write) && self.max_cost.is_some() {
+            return Err(Error::invalid_argument("`max_cost` and `batch` `write` exclude each other")
+                .with_hint("what requests in a file cost is up to the program that sends them"));
         }
         self.cap()?;
         self.filter()?;
@@ -201,9 +226,12 @@ impl RunApiConfig {
         self.filter.as_ref().map(compile).transpose()
     }
 
-    /// The prices to look in.
-    pub(super) fn prices(&self) -> Result<Prices> {
-        self.prices.as_deref().map_or_else(|| Ok(Prices::builtin()), Prices::with_file)
+    /// Whose prices hold.
+    pub(super) fn service(&self) -> Service {
+        match self.batch {
+            Some(BatchAction::Submit | BatchAction::Status | BatchAction::Fetch) => Service::Batch,
+            None | Some(BatchAction::Write | BatchAction::Read) => Service::Direct,
+        }
     }
 
     /// How the service is reached.
@@ -215,6 +243,7 @@ impl RunApiConfig {
             api_version: self.api_version.clone(),
             openai_api: self.openai_api,
             key: match (&self.key_env, &self.key_file) {
+                _ if self.batch.is_some_and(BatchAction::has_file) => KeySource::None,
                 (Some(variable), _) => KeySource::Environment(variable.clone()),
                 (None, Some(path)) => KeySource::File(path.clone()),
                 (None, None) if self.dry_run => KeySource::Optional,
@@ -222,6 +251,7 @@ impl RunApiConfig {
             },
             ca_file: self.ca_file.clone(),
             stream: self.stream,
+            prices: self.prices.clone(),
             retry: RetryPolicy {
                 max_attempts: self.max_attempts,
                 // What a repetition may cost has to fit below the cap first, which the run looks after.
@@ -279,6 +309,11 @@ mod tests {
         check(r#"{"model_args": "warm"}"#, "`model_args`");
         check(r#"{"shard_id": 1}"#, "`shard_id` needs `num_shards`");
         check(r#"{"key_env": "K", "key_file": "k"}"#, "exclude each other");
+        check(r#"{"batch": "write"}"#, "`batch_file` is out of range");
+        check(r#"{"batch": "submit", "dry_run": true}"#, "valid");
+        check(r#"{"batch": "fetch", "dry_run": true}"#, "`dry_run` and this `batch` exclude each other");
+        check(r#"{"batch": "fetch", "batch_file": "f"}"#, "`batch_file` needs `batch`");
+        check(r#"{"batch": "write", "batch_file": "f", "max_cost": 1}"#, "exclude each other");
         assert!(serde_json::from_str::<RunApiConfig>(r#"{"n": 0}"#).is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::batch::BatchFile;
 use super::config::RunApiConfig;
 use super::event::RunEvent;
 use super::plan::Planner;
@@ -108,7 +109,7 @@ fn count_all(
     config.validate()?;
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?;
-    let planner = Planner::new(config, client.provider(), &config.prices()?)?;
+    let planner = Planner::new(config, client.provider(), client.prices())?;
     if let Some(message) = planner.warning() {
         on_event(RunEvent::Warning { message: message.to_owned() });
     }
@@ -119,9 +120,11 @@ fn count_all(
         Err(error) if error.kind() == ErrorKind::NotFound => Recorded::default(),
         recorded => recorded?,
     };
+    let batches = BatchFile::open(&output_file)?;
     let filter = Filter { instance_id: config.filter()?, shard };
     let Selection { pending, total, already_done, skipped } = select(rows, &filter, |instance_id| {
         !recorded.finished.contains(instance_id)
+            && !batches.holds(instance_id)
             && (!config.redo_failed || recorded.failed.contains(instance_id))
     });
     let million = |rate: Money| rate.times(1_000_000);
@@ -134,8 +137,7 @@ fn count_all(
         longest_answer: planner.longest_answer(),
         spent: planner.price().map(|_| ledger::total_spent(&output_file)).transpose()?,
         rates: planner
-            .price()
-            .map(|price| price.base.direct)
+            .rates()
             .map(|rates| [million(rates.input), million(rates.cached_input), million(rates.output)]),
         cost_least: planner.price().map(|_| Money::ZERO),
         cost_most: planner.price().and(planner.longest_answer()).map(|_| Money::ZERO),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::batch::BatchReport;
 use crate::client::{Method, Money};
 
 /// A report of a running run, in the order in which things happen.
@@ -98,4 +99,7 @@ pub struct RunSummary {
     pub seconds: f64,
     /// Whether the run was cancelled before its last instance.
     pub interrupted: bool,
+    /// The batches, where the run goes through them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchReport>,
 }

@@ -25,6 +25,16 @@ pub(super) struct Ledger {
     file: Mutex<File>,
 }
 
+/// A ledger and what it says.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) ledger: Ledger,
+    /// What was spent, requests of killed runs at their worst.
+    pub(super) spent: Money,
+    /// What may be billed for each instance that a batch holds.
+    pub(super) held: HashMap<String, Money>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     instance_id: String,
@@ -36,11 +46,12 @@ struct Entry {
 
 impl Ledger {
     /// Opens the ledger of this predictions file, which the caller holds the lock of, and adds up what was spent: by the
-    /// ledger, and by the records of instances that it does not know.
+    /// ledger, and by the records of instances that it does not know. What may be billed for instances that `is_held` by
+    /// batches is told apart.
     ///
     /// # Errors
     /// `Io` when either file cannot be read or the ledger not be written.
-    pub(super) fn open(predictions: &Path) -> Result<(Self, Money)> {
+    pub(super) fn open(predictions: &Path, is_held: impl Fn(&str) -> bool) -> Result<Opened> {
         let path = beside(predictions);
         let error = |error| Error::io("open the ledger of costs", &path, error);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(error)?;
@@ -48,14 +59,20 @@ impl Ledger {
         if accounts.is_torn {
             file.write_all(b"\n").map_err(error)?;
         }
-        let spent = accounts.spent(predictions)?;
+        let mut spent = accounts.spent(predictions)?;
+        let mut held = HashMap::new();
         let ledger = Self { path: path.clone(), file: Mutex::new(file) };
         for (instance_id, account) in accounts.by_id.iter().filter(|(_, account)| account.open > Money::ZERO)
         {
+            if is_held(instance_id) {
+                held.insert(instance_id.clone(), account.open);
+                spent = spent.saturating_sub(account.open);
+                continue;
+            }
             // From here on it is a cost like any other, which what the instance costs next does not replace.
             ledger.settle(instance_id, account.open)?;
         }
-        Ok((ledger, spent))
+        Ok(Opened { ledger, spent, held })
     }
 
     /// A request is about to be sent that costs at most this.
@@ -179,6 +196,7 @@ mod tests {
     fn what_was_in_flight_counts_at_its_worst_and_records_without_entries_count() {
         let dir = tempfile::tempdir().unwrap();
         let predictions = dir.path().join("p.jsonl");
+        let open = || Ledger::open(&predictions, |_| false).unwrap();
         std::fs::write(
             &predictions,
             "{\"instance_id\":\"old\",\"cost\":0.5}\n{\"instance_id\":\"a\",\"cost\":0.03}\n{\"instance_id\":\"free\",\"cost\":null}\n",
@@ -186,8 +204,8 @@ mod tests {
         .unwrap();
         assert_eq!(total_spent(&predictions).unwrap(), cents(53));
         assert_eq!(total_spent(&dir.path().join("none")).unwrap(), Money::ZERO);
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(53));
+        let Opened { ledger, spent: total, .. } = open();
+        assert_eq!(total, cents(53));
         ledger.reserve("a", cents(5)).unwrap();
         ledger.settle("a", cents(3)).unwrap();
         ledger.reserve("b", cents(7)).unwrap();
@@ -195,14 +213,32 @@ mod tests {
         ledger.reserve("a", cents(5)).unwrap();
         drop(ledger);
         assert_eq!(total_spent(&predictions).unwrap(), cents(50 + 3 + 5 + 14));
-        let (ledger, spent) = Ledger::open(&predictions).unwrap();
-        assert_eq!(spent, cents(50 + 3 + 5 + 14));
+        let Opened { ledger, spent: total, .. } = open();
+        assert_eq!(total, cents(50 + 3 + 5 + 14));
         ledger.settle("b", cents(1)).unwrap();
         let mut file = OpenOptions::new().append(true).open(&ledger.path).unwrap();
         file.write_all(b"{\"instance_id\":\"c\",\"at").unwrap();
-        let (ledger, total) = Ledger::open(&predictions).unwrap();
+        let Opened { ledger, spent: total, .. } = open();
         assert_eq!(total, cents(50 + 3 + 5 + 14 + 1));
         ledger.reserve("c", cents(2)).unwrap();
-        assert_eq!(Ledger::open(&predictions).unwrap().1, cents(75));
+        assert_eq!(open().spent, cents(75));
+    }
+
+    #[test]
+    fn what_a_batch_holds_stays_open_until_it_is_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let predictions = dir.path().join("p.jsonl");
+        std::fs::write(&predictions, "").unwrap();
+        let open = || Ledger::open(&predictions, |instance_id| instance_id == "held").unwrap();
+        let Opened { ledger, .. } = open();
+        ledger.reserve("held", cents(5)).unwrap();
+        ledger.reserve("other", cents(7)).unwrap();
+        for _ in 0..2 {
+            let Opened { spent, held, .. } = open();
+            assert_eq!((spent, held), (cents(7), HashMap::from([("held".to_owned(), cents(5))])));
+        }
+        ledger.settle("held", cents(1)).unwrap();
+        let Opened { spent, held, .. } = open();
+        assert_eq!((spent, held.len()), (cents(8), 0));
     }
 }

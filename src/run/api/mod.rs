@@ -1,5 +1,6 @@
 //! The run of a service's model over a dataset: prompts out, one prediction a line in, continued where it stopped.
 
+mod batch;
 mod config;
 mod dry_run;
 mod event;
@@ -7,9 +8,11 @@ mod ledger;
 mod model_args;
 mod plan;
 mod prompts;
+mod record;
 mod select;
 mod send;
 
+pub use batch::{BatchAction, BatchReport, BatchRow};
 pub use config::RunApiConfig;
 pub use dry_run::{DryRun, Lengths, dry_run};
 pub use event::{RunEvent, RunSummary};
@@ -18,16 +21,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::predictions::{Prediction, PredictionsFile, Sample, TokenUsage};
+use super::predictions::{Prediction, PredictionsFile};
 use super::split::open_split;
 use crate::cancel::CancelToken;
-use crate::client::{Attempt, Budget, Client, Limiter, Money, Response, Usage};
+use crate::client::{Attempt, Budget, Client, Limiter, Money, Response};
 use crate::dataset::{DatasetSpec, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::patch::model_patch;
 use ledger::Ledger;
 use plan::Planner;
 use prompts::{Prompts, survey};
+use record::Answers;
 use select::{Filter, Selection, select};
 use send::{Bill, End, Outcome, Pool, Shared, pace_observer, request};
 
@@ -55,7 +58,11 @@ pub fn run(
 ) -> Result<RunSummary> {
     let start = Instant::now();
     let mut summary = RunSummary::default();
-    match run_stages(config, cancel, on_event, &mut summary) {
+    let outcome = match config.batch {
+        None => run_stages(config, cancel, on_event, &mut summary),
+        Some(action) => batch::run(config, action, cancel, on_event, &mut summary),
+    };
+    match outcome {
         Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
             summary.interrupted = true;
         }
@@ -75,7 +82,7 @@ fn run_stages(
     config.validate()?;
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let client = Client::new(&config.client())?.with_pace_observer(pace_observer());
-    let planner = Planner::new(config, client.provider(), &config.prices()?)?;
+    let planner = Planner::new(config, client.provider(), client.prices())?;
     let split = open_dataset(config, cancel)?;
     let rows = survey(&split, cancel)?;
 
@@ -84,8 +91,9 @@ fn run_stages(
     for message in [file.set_aside_warning(), planner.warning().map(str::to_owned)].into_iter().flatten() {
         on_event(RunEvent::Warning { message });
     }
-    let ledger = planner.price().is_some().then(|| Ledger::open(file.path())).transpose()?;
-    let (ledger, spent) = ledger.map_or((None, Money::ZERO), |(ledger, spent)| (Some(ledger), spent));
+    batch::require_none(file.path())?;
+    let ledger = planner.price().is_some().then(|| Ledger::open(file.path(), |_| false)).transpose()?;
+    let (ledger, spent) = ledger.map_or((None, Money::ZERO), |opened| (Some(opened.ledger), opened.spent));
     let filter = Filter { instance_id: config.filter()?, shard };
     let Selection { pending, total, already_done, skipped } = select(rows, &filter, |instance_id| {
         !file.is_finished(instance_id) && (!config.redo_failed || file.has_failed(instance_id))
@@ -238,44 +246,17 @@ impl Work<'_> {
 
     fn answered(&self, instance_id: String, text: String, response: Response, bill: Bill) -> Record {
         let Response { choices, attempts, .. } = response;
-        let mut samples: Vec<Sample> = choices
-            .into_iter()
-            .map(|choice| Sample {
-                model_patch: model_patch(&choice.text, self.config.patch_mode),
-                finish_reason: choice.finish_reason.map(|reason| reason.name().to_owned()),
-                full_output: choice.text,
-            })
-            .collect();
-        let first = if samples.len() > 1 { samples[0].clone() } else { samples.pop().unwrap_or_default() };
-        let (openai_text, anthropic_text) =
-            if self.shared.planner.speaks_openai() { (Some(text), None) } else { (None, Some(text)) };
-        let prediction = Prediction {
-            instance_id,
-            model_name_or_path: self.config.model_name_or_path.clone(),
-            full_output: Some(first.full_output),
-            model_patch: first.model_patch,
-            text: openai_text,
-            text_inputs: anthropic_text,
-            samples,
-            finish_reason: first.finish_reason,
-            usage: Some(token_usage(&bill.usage)),
-            cost: Some(bill.cost),
-            latency_ms: Some(latency_ms(&attempts)),
-            error: None,
-        };
-        Record { prediction, bill: Some(bill) }
+        let (usage, cost) = (bill.usage, bill.cost);
+        let latency_ms = Some(latency_ms(&attempts));
+        let answers = Answers { instance_id, text, choices, usage, cost, latency_ms };
+        Record { prediction: self.shared.planner.record(answers), bill: Some(bill) }
     }
 
     fn failed(&self, instance_id: String, error: &Error, bill: Option<Bill>) -> Record {
         let reason = error.to_line();
         log::info!("{instance_id}: {reason}");
-        let model = self.config.model_name_or_path.clone();
-        let prediction = Prediction {
-            usage: bill.as_ref().map(|bill| token_usage(&bill.usage)),
-            cost: bill.as_ref().map(|bill| bill.cost),
-            ..Prediction::failed(instance_id, model, reason)
-        };
-        Record { prediction, bill }
+        let billed = bill.as_ref().map(|bill| (&bill.usage, bill.cost));
+        Record { prediction: self.shared.planner.failure_record(instance_id, reason, billed), bill }
     }
 
     /// Books what a request has cost, once its record is on the disk.
@@ -303,17 +284,6 @@ impl Work<'_> {
             running: self.pool.running(),
             spent: self.summary.spent,
         });
-    }
-}
-
-fn token_usage(usage: &Usage) -> TokenUsage {
-    let count = |tokens: u64| usize::try_from(tokens).unwrap_or(usize::MAX);
-    TokenUsage {
-        prompt_tokens: count(usage.input_tokens),
-        cached_tokens: count(usage.cached_tokens),
-        cache_write_tokens: count(usage.cache_write_tokens),
-        completion_tokens: count(usage.output_tokens),
-        reasoning_tokens: count(usage.reasoning_tokens),
     }
 }
 

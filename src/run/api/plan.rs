@@ -4,10 +4,11 @@ use super::config::RunApiConfig;
 use super::model_args::ModelArgs;
 use super::select::split_messages;
 use crate::client::{
-    Attempt, Count, Counter, Fit, ModelPrice, Money, OpenaiApi, Prices, Provider, Request, Sampling, Service,
-    Usage,
+    Attempt, Count, Counter, Fit, ModelPrice, Money, OpenaiApi, Prices, Provider, Rates, Request, Sampling,
+    Service, Usage,
 };
 use crate::error::{Error, Result};
+use crate::patch::Mode;
 
 /// What the reference leaves for answers of Anthropic's models.
 const MESSAGES_MAX_TOKENS: u32 = 4096;
@@ -22,6 +23,7 @@ const TOP_P: f64 = 0.95;
 #[derive(Debug)]
 pub(super) struct Planner {
     model: String,
+    patch_mode: Mode,
     provider: Provider,
     counter: Counter,
     price: Option<ModelPrice>,
@@ -33,6 +35,7 @@ pub(super) struct Planner {
     /// How often the service is asked for `n` answers.
     asked: u32,
     prompt_cache: bool,
+    service: Service,
     extra: serde_json::Map<String, serde_json::Value>,
     warning: Option<String>,
 }
@@ -53,15 +56,11 @@ impl Planner {
     ///
     /// # Errors
     /// `InvalidArgument` for wrong `model_args`, and when `max_cost` is set and the price or the longest answer of the model
-    /// is not known; as [`RunApiConfig::prices`].
+    /// is not known.
     pub(super) fn new(config: &RunApiConfig, provider: Provider, prices: &Prices) -> Result<Self> {
         let args = ModelArgs::parse(&config.model_args)?;
         let model = &config.model_name_or_path;
-        let seller = match provider {
-            Provider::AnthropicText => "anthropic",
-            provider => provider.name(),
-        };
-        let listed = prices.find(seller, model).map(|found| found.price.clone());
+        let listed = prices.of(provider, model).cloned();
         let default_max_tokens = match provider {
             Provider::Anthropic => Some(MESSAGES_MAX_TOKENS),
             Provider::AnthropicText => Some(COMPLETE_MAX_TOKENS),
@@ -93,6 +92,7 @@ impl Planner {
             matches!(provider, Provider::Openai | Provider::Azure) && config.openai_api == OpenaiApi::Chat;
         Ok(Self {
             model: model.clone(),
+            patch_mode: config.patch_mode,
             provider,
             counter: Counter::for_model(model),
             price,
@@ -102,9 +102,20 @@ impl Planner {
             n: config.n.get(),
             asked: if gives_several { 1 } else { config.n.get() },
             prompt_cache: config.prompt_cache,
+            service: config.service(),
             extra: args.extra,
             warning,
         })
+    }
+
+    /// How patches are found in answers.
+    pub(super) fn patch_mode(&self) -> Mode {
+        self.patch_mode
+    }
+
+    /// The model as the service names it.
+    pub(super) fn model(&self) -> &str {
+        &self.model
     }
 
     /// What the user should know about costs.
@@ -115,6 +126,11 @@ impl Planner {
     /// The price, where it is known.
     pub(super) fn price(&self) -> Option<&ModelPrice> {
         self.price.as_ref()
+    }
+
+    /// The rates of prompts that no tier reprices, where they are known.
+    pub(super) fn rates(&self) -> Option<&Rates> {
+        self.price.as_ref().map(|price| price.base.rates(self.service))
     }
 
     /// The model's context, where it is known.
@@ -165,7 +181,7 @@ impl Planner {
             worst_case: self
                 .price
                 .as_ref()
-                .map(|price| price.worst_case(count.at_most, longest, Service::Direct).times(n)),
+                .map(|price| price.worst_case(count.at_most, longest, self.service).times(n)),
         }
     }
 
@@ -180,10 +196,15 @@ impl Planner {
         let cost = |input_tokens: u64, answers: u64| {
             let usage = |output_tokens| Usage { input_tokens, output_tokens, ..Usage::default() };
             let asked = u64::from(self.asked);
-            price.cost(&usage(answers / asked), Service::Direct).times(asked)
+            price.cost(&usage(answers / asked), self.service).times(asked)
         };
         let longest = self.longest_answer().map(|longest| longest.saturating_mul(u64::from(self.n)));
         Some((cost(count.at_least, 0), longest.map(|longest| cost(count.tokens, longest))))
+    }
+
+    /// What one answer has cost.
+    pub(super) fn cost_of(&self, usage: &Usage) -> Option<Money> {
+        Some(self.price.as_ref()?.cost(usage, self.service))
     }
 
     /// What a request has cost, with tries that may have been billed without an account at their worst.
@@ -193,9 +214,8 @@ impl Planner {
         unmetered: u32,
         worst_case: Option<Money>,
     ) -> Option<Money> {
-        let price = self.price.as_ref()?;
-        let known: Money = attempts.iter().map(|attempt| price.cost(&attempt.usage, Service::Direct)).sum();
-        Some(known + worst_case?.times(u64::from(unmetered)))
+        let known: Option<Money> = attempts.iter().map(|attempt| self.cost_of(&attempt.usage)).sum();
+        Some(known? + worst_case?.times(u64::from(unmetered)))
     }
 }
 

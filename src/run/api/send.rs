@@ -157,12 +157,15 @@ pub(super) async fn request(shared: Arc<Shared>, prompt: Prompt) -> Outcome {
 }
 
 /// What a request takes, after the service was asked where an estimate alone says that it is too long.
-async fn plan(shared: &Shared, request: &Request) -> Result<Plan> {
-    let mut plan = shared.planner.plan(&shared.planner.count(request));
-    if matches!(plan.fit, Fit::Doubtful(_)) && shared.client.has_key() {
+///
+/// # Errors
+/// `InvalidArgument` for one that does not fit into the model's context.
+pub(super) async fn plan(client: &Client, planner: &Planner, request: &Request) -> Result<Plan> {
+    let mut plan = planner.plan(&planner.count(request));
+    if matches!(plan.fit, Fit::Doubtful(_)) && client.has_key() {
         // Where this fails, the request itself will say why.
-        if let Ok(Some(tokens)) = shared.client.count_tokens(request).await {
-            plan = shared.planner.plan(&Count::from_provider(tokens));
+        if let Ok(Some(tokens)) = client.count_tokens(request).await {
+            plan = planner.plan(&Count::from_provider(tokens));
         }
     }
     match plan.fit {
@@ -172,7 +175,7 @@ async fn plan(shared: &Shared, request: &Request) -> Result<Plan> {
 }
 
 async fn send(shared: &Shared, instance_id: &str, request: Request) -> End {
-    let plan = &match plan(shared, &request).await {
+    let plan = &match plan(&shared.client, &shared.planner, &request).await {
         Ok(plan) => plan,
         Err(error) => return End::Refused(error),
     };

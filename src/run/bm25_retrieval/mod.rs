@@ -18,12 +18,16 @@ use serde::Serialize;
 
 use super::predictions::{PredictionsFile, Record};
 use super::shard::Shard;
+use super::spill::{Place, Spill, SpillWriter};
 use super::split::open_split;
 use crate::cancel::CancelToken;
-use crate::dataset::{Dataset, DatasetSpec, Instance};
+use crate::dataset::{DatasetSpec, Instance, Split, require_column};
 use crate::error::{Error, ErrorKind, Result};
 use crate::retrieval::Hit;
 use search::{Outcome, Searcher, Shelf, Task, explain};
+
+/// What is needed of an instance.
+const COLUMNS: [&str; 3] = ["repo", "base_commit", "problem_statement"];
 
 /// How long to wait for an outcome before looking at the cancel token.
 const POLL: Duration = Duration::from_millis(20);
@@ -82,24 +86,29 @@ fn run_stages(
     config.validate()?;
     let shard = config.resolve_shard(&|name| std::env::var(name).ok())?;
     let mirrors = config.mirrors()?;
-    let instances = instances(config, shard, cancel)?;
+    let splits = open_splits(config, cancel)?;
+    let rows = survey(&splits, shard, cancel)?;
 
     let output_file = config.output_file(shard);
     let mut file = PredictionsFile::open(&output_file)?;
     if let Some(message) = file.set_aside_warning() {
         on_event(RunEvent::Warning { message });
     }
-    let total = instances.len();
-    let pending: Vec<Instance> =
-        instances.into_iter().filter(|instance| !file.is_finished(&instance.instance_id)).collect();
+    let total = rows.len();
+    let pending: Vec<Row> = rows.into_iter().filter(|row| !file.is_finished(&row.instance_id)).collect();
     let already_done = total - pending.len();
     *summary = RunSummary { output_file: output_file.clone(), total, already_done, ..RunSummary::default() };
     on_event(RunEvent::Started { output_file, total, already_done, skipped: 0 });
-    let pending_ids: HashSet<&str> = pending.iter().map(|instance| instance.instance_id.as_str()).collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let pending_ids: HashSet<&str> = pending.iter().map(|row| row.instance_id.as_str()).collect();
     file.discard_failures(|instance_id| pending_ids.contains(instance_id))?;
+    let (issues, places) = gather(&splits, &pending_ids, &config.output_dir, cancel)?;
+    let tasks = tasks(&pending, &places);
 
-    let searcher = Searcher { config, mirrors: &mirrors, cancel };
-    let finished = finish_all(&searcher, tasks(&pending), |Outcome { instance_id, hits }| {
+    let searcher = Searcher { config, mirrors: &mirrors, issues: &issues, cancel };
+    let finished = finish_all(&searcher, tasks, |Outcome { instance_id, hits }| {
         let (hits, error) = match hits {
             Ok(hits) => (hits, None),
             // A run that is cancelled finds nothing out about its instances.
@@ -123,48 +132,83 @@ fn run_stages(
     cancel.check()
 }
 
-/// The instances of this run's part of each split; one that is in two splits counts once.
-fn instances(
-    config: &Bm25RetrievalConfig,
-    shard: Option<Shard>,
-    cancel: &CancelToken,
-) -> Result<Vec<Instance>> {
-    const COLUMNS: [&str; 3] = ["repo", "base_commit", "problem_statement"];
-    let mut instances = Vec::new();
-    let mut seen = HashSet::new();
-    for split in &config.splits {
+/// An instance without its issue.
+#[derive(Debug)]
+struct Row {
+    instance_id: String,
+    repo: String,
+    base_commit: String,
+}
+
+fn open_splits(config: &Bm25RetrievalConfig, cancel: &CancelToken) -> Result<Vec<Split>> {
+    let open = |split: &String| {
         let spec = DatasetSpec {
             name_or_path: config.dataset_name_or_path.clone(),
             split: split.clone(),
             columns: COLUMNS.map(str::to_owned).to_vec(),
             cache_dir: config.cache_dir.clone(),
         };
-        let dataset: Dataset = open_split(spec, cancel)?.load()?;
-        COLUMNS.iter().try_for_each(|column| dataset.require(column))?;
-        let part = shard.map_or(0..dataset.instances.len(), |shard| shard.range(dataset.instances.len()));
-        let part = dataset.instances.into_iter().skip(part.start).take(part.len());
-        instances.extend(part.filter(|instance| seen.insert(instance.instance_id.clone())));
-        cancel.check()?;
+        open_split(spec, cancel)
+    };
+    config.splits.iter().map(open).collect()
+}
+
+/// The instances of this run's part of each split; one that is in two splits counts once.
+fn survey(splits: &[Split], shard: Option<Shard>, cancel: &CancelToken) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut seen = HashSet::new();
+    for split in splits {
+        let mut part = Vec::new();
+        let columns = split.for_each(|instance| {
+            let (repo, base_commit) = (text(&instance, "repo"), text(&instance, "base_commit"));
+            part.push(Row { instance_id: instance.instance_id, repo, base_commit });
+            cancel.check()
+        })?;
+        COLUMNS.iter().try_for_each(|column| require_column(&columns, column))?;
+        let range = shard.map_or(0..part.len(), |shard| shard.range(part.len()));
+        let part = part.into_iter().skip(range.start).take(range.len());
+        rows.extend(part.filter(|row| seen.insert(row.instance_id.clone())));
     }
-    Ok(instances)
+    Ok(rows)
+}
+
+/// Puts the issues of the `wanted` instances on the disk: there are many, and each is needed once.
+fn gather<'a>(
+    splits: &[Split],
+    wanted: &HashSet<&'a str>,
+    dir: &Path,
+    cancel: &CancelToken,
+) -> Result<(Spill, HashMap<&'a str, Place>)> {
+    let mut issues = SpillWriter::create_in(dir)?;
+    let mut places = HashMap::new();
+    for split in splits {
+        split.for_each(|instance| {
+            if let Some(&id) = wanted.get(instance.instance_id.as_str()) {
+                places.insert(id, issues.append(&text(&instance, "problem_statement"))?);
+            }
+            cancel.check()
+        })?;
+    }
+    Ok((issues.finish()?, places))
+}
+
+fn text(instance: &Instance, column: &str) -> String {
+    instance.fields.get(column).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
 }
 
 /// The instances by repository, in the order of its first.
-fn tasks(pending: &[Instance]) -> Vec<Task> {
-    let text = |instance: &Instance, column: &str| {
-        instance.fields.get(column).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
-    };
-    let mut shelves: HashMap<String, (usize, Arc<Shelf>)> = HashMap::new();
+fn tasks(pending: &[Row], issues: &HashMap<&str, Place>) -> Vec<Task> {
+    let mut shelves: HashMap<&str, (usize, Arc<Shelf>)> = HashMap::new();
     let mut tasks: Vec<(usize, Task)> = Vec::with_capacity(pending.len());
-    for instance in pending {
-        let repo = text(instance, "repo");
-        let place = shelves.len();
+    for row in pending {
+        let Some(&issue) = issues.get(row.instance_id.as_str()) else { continue };
+        let count = shelves.len();
         let (place, shelf) =
-            shelves.entry(repo).or_insert_with_key(|repo| (place, Arc::new(Shelf::new(repo))));
+            shelves.entry(&row.repo).or_insert_with(|| (count, Arc::new(Shelf::new(&row.repo))));
         let task = Task {
-            instance_id: instance.instance_id.clone(),
-            base_commit: text(instance, "base_commit"),
-            problem_statement: text(instance, "problem_statement"),
+            instance_id: row.instance_id.clone(),
+            base_commit: row.base_commit.clone(),
+            issue,
             shelf: Arc::clone(shelf),
         };
         tasks.push((*place, task));

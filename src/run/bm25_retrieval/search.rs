@@ -9,13 +9,15 @@ use crate::repo::{Mirrors, ObjectId, Reader, Repository, RepositoryName};
 use crate::retrieval::{Corpus, FileFilter, HITS, Hit, Index, Query, TermCache};
 
 use super::config::Bm25RetrievalConfig;
+use crate::run::spill::{Place, Spill};
 
 /// An instance to search for.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) instance_id: String,
     pub(super) base_commit: String,
-    pub(super) problem_statement: String,
+    /// Where its issue is.
+    pub(super) issue: Place,
     pub(super) shelf: Arc<Shelf>,
 }
 
@@ -47,10 +49,8 @@ impl Shelf {
             Some(known) => known.clone(),
             None => {
                 let found = searcher.open(&self.name);
-                if let Err(error) = &found {
-                    if error.kind() == ErrorKind::Cancelled {
-                        return found;
-                    }
+                if found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled) {
+                    return found;
                 }
                 opened.insert(found.map_err(|error| explain(&error))).clone()
             }
@@ -63,6 +63,7 @@ impl Shelf {
 pub(super) struct Searcher<'a> {
     pub(super) config: &'a Bm25RetrievalConfig,
     pub(super) mirrors: &'a Mirrors,
+    pub(super) issues: &'a Spill,
     pub(super) cancel: &'a CancelToken,
 }
 
@@ -89,7 +90,7 @@ impl Searcher<'_> {
     }
 
     fn search(&self, task: &Task, reading: &mut Option<(Arc<Shelf>, Reader)>) -> Result<Vec<Hit>> {
-        let query = Query::new(&task.problem_statement);
+        let query = Query::new(&self.issues.read(task.issue)?);
         let opened = task.shelf.open(self)?;
         let index = match self.index(task, &opened, reading) {
             // A clone in the cache may be older than the commit.

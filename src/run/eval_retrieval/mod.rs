@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::split::open_split;
 use crate::cancel::CancelToken;
-use crate::dataset::{Dataset, DatasetSpec};
+use crate::dataset::{DatasetSpec, Instance, require_column};
 use crate::error::{Error, ErrorKind, Result};
 use files::{gold_files, retrieved_files};
 
@@ -99,55 +99,79 @@ pub fn run(
         columns: vec!["text".into(), "patch".into()],
         cache_dir: config.cache_dir.clone(),
     };
-    let mut summary = match open_split(spec, cancel).and_then(|split| split.load()) {
-        Ok(dataset) => evaluate(&dataset, on_event)?,
+    let mut summary = match evaluate(spec, cancel, on_event) {
         Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
             RunSummary { interrupted: true, ..RunSummary::default() }
         }
-        Err(error) => return Err(error),
+        summary => summary?,
     };
     summary.seconds = start.elapsed().as_secs_f64();
     Ok(summary)
 }
 
-fn evaluate(dataset: &Dataset, on_event: &mut dyn FnMut(RunEvent)) -> Result<RunSummary> {
-    dataset.require("text")?;
-    dataset.require("patch")?;
-    let mut recalls = Vec::with_capacity(dataset.instances.len());
-    for instance in &dataset.instances {
-        let mut warn = |what: &str| {
-            on_event(RunEvent::Warning { message: format!("{} has no {what}", instance.instance_id) });
-        };
-        let gold =
-            gold_files(instance.fields.get("patch").and_then(|patch| patch.as_str()).unwrap_or_default());
+fn evaluate(
+    spec: DatasetSpec,
+    cancel: &CancelToken,
+    on_event: &mut dyn FnMut(RunEvent),
+) -> Result<RunSummary> {
+    let split = open_split(spec, cancel)?;
+    let mut recalls = Recalls::default();
+    let columns = split.for_each(|instance| {
+        recalls.add(&instance);
+        cancel.check()
+    })?;
+    // Without these columns every row would look as if it had no files.
+    ["text", "patch"].iter().try_for_each(|column| require_column(&columns, column))?;
+    for message in std::mem::take(&mut recalls.warnings) {
+        on_event(RunEvent::Warning { message });
+    }
+    Ok(recalls.summary())
+}
+
+/// The recall of each instance that has gold files.
+#[derive(Debug, Default)]
+struct Recalls {
+    total: usize,
+    recalls: Vec<f64>,
+    warnings: Vec<String>,
+}
+
+impl Recalls {
+    fn add(&mut self, instance: &Instance) {
+        self.total += 1;
+        let mut warn = |what: &str| self.warnings.push(format!("{} has no {what}", instance.instance_id));
+        let patch = instance.fields.get("patch").and_then(|patch| patch.as_str());
+        let gold = gold_files(patch.unwrap_or_default());
         if gold.is_empty() {
             warn("gold files");
-            continue;
+            return;
         }
         let retrieved = retrieved_files(instance.text.as_deref().unwrap_or_default());
         if retrieved.is_empty() {
             warn("retrieved files");
         }
-        recalls.push(gold.intersection(&retrieved).count() as f64 / gold.len() as f64);
+        self.recalls.push(gold.intersection(&retrieved).count() as f64 / gold.len() as f64);
     }
-    let mean = |value: fn(f64) -> f64| {
-        let sum: f64 = recalls.iter().map(|&recall| value(recall)).sum();
-        (!recalls.is_empty()).then(|| sum / recalls.len() as f64)
-    };
-    Ok(RunSummary {
-        total: dataset.instances.len(),
-        without_gold_files: dataset.instances.len() - recalls.len(),
-        average_recall: mean(|recall| recall),
-        all_recall: mean(|recall| f64::from(u8::from(recall >= 1.0))),
-        any_recall: mean(|recall| f64::from(u8::from(recall > 0.0))),
-        ..RunSummary::default()
-    })
+
+    fn summary(&self) -> RunSummary {
+        let mean = |value: fn(f64) -> f64| {
+            let sum: f64 = self.recalls.iter().map(|&recall| value(recall)).sum();
+            (!self.recalls.is_empty()).then(|| sum / self.recalls.len() as f64)
+        };
+        RunSummary {
+            total: self.total,
+            without_gold_files: self.total - self.recalls.len(),
+            average_recall: mean(|recall| recall),
+            all_recall: mean(|recall| f64::from(u8::from(recall >= 1.0))),
+            any_recall: mean(|recall| f64::from(u8::from(recall > 0.0))),
+            ..RunSummary::default()
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Instance;
 
     fn instance(id: &str, gold: &[&str], shown: &[&str]) -> Instance {
         let patch = gold.iter().map(|path| format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a\n+b\n"));
@@ -162,31 +186,32 @@ mod tests {
 
     #[test]
     fn recall_counts_gold_files_among_retrieved_ones() {
-        let dataset = Dataset {
-            columns: ["instance_id", "text", "patch"].map(str::to_owned).to_vec(),
-            instances: vec![
-                instance("all", &["a", "b"], &["README.md", "c", "b", "a"]),
-                instance("half", &["a", "b"], &["a"]),
-                instance("none", &["a"], &["b"]),
-                instance("nothing retrieved", &["a"], &[]),
-                instance("nothing gold", &[], &["a"]),
-            ],
-        };
-        let mut warnings = Vec::new();
-        let summary =
-            evaluate(&dataset, &mut |RunEvent::Warning { message }| warnings.push(message)).unwrap();
+        let mut recalls = Recalls::default();
+        for (id, gold, shown) in [
+            ("all", &["a", "b"][..], &["README.md", "c", "b", "a"][..]),
+            ("half", &["a", "b"], &["a"]),
+            ("none", &["a"], &["b"]),
+            ("nothing retrieved", &["a"], &[]),
+            ("nothing gold", &[], &["a"]),
+        ] {
+            recalls.add(&instance(id, gold, shown));
+        }
+        let summary = recalls.summary();
         assert_eq!((summary.total, summary.without_gold_files), (5, 1));
         assert_eq!(summary.average_recall, Some(1.5 / 4.0));
         assert_eq!(summary.all_recall, Some(0.25));
         assert_eq!(summary.any_recall, Some(0.5));
-        assert_eq!(warnings, ["nothing retrieved has no retrieved files", "nothing gold has no gold files"]);
+        assert_eq!(
+            recalls.warnings,
+            ["nothing retrieved has no retrieved files", "nothing gold has no gold files"]
+        );
     }
 
     #[test]
     fn without_gold_files_there_is_no_recall() {
-        let columns = ["instance_id", "text", "patch"].map(str::to_owned).to_vec();
-        let dataset = Dataset { columns, instances: vec![instance("x", &[], &[])] };
-        let summary = evaluate(&dataset, &mut drop).unwrap();
+        let mut recalls = Recalls::default();
+        recalls.add(&instance("x", &[], &[]));
+        let summary = recalls.summary();
         assert_eq!((summary.average_recall, summary.all_recall, summary.any_recall), (None, None, None));
     }
 }

@@ -57,7 +57,7 @@ pub struct Prediction {
     /// `tool_use`, or its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<String>,
-    /// Token counts.
+    /// Token counts, where they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
     /// Dollars that a service has billed for the instance; `null` where its price is not known.

@@ -77,6 +77,8 @@ pub struct TextDatasetConfig {
     pub clone_url: Option<String>,
     /// Instances that are worked on at once; by default as many as there are processors.
     pub workers: Option<NonZeroUsize>,
+    /// Uploads the dataset as this user's or organization's, as parquet files; the token is the hub's usual one.
+    pub push_to_hub_user: Option<String>,
     /// Hub cache directory; the usual Hugging Face cache by default.
     pub cache_dir: Option<PathBuf>,
 }
@@ -100,6 +102,7 @@ impl Default for TextDatasetConfig {
             clone_dir: None,
             clone_url: None,
             workers: None,
+            push_to_hub_user: None,
             cache_dir: None,
         }
     }
@@ -134,6 +137,9 @@ impl TextDatasetConfig {
         }
         if !(0.0..1.0).contains(&self.validation_ratio) {
             return wrong("validation_ratio", "0 or more and less than 1", self.validation_ratio.to_string());
+        }
+        if self.push_to_hub_user.is_some() && self.output_format == OutputFormat::Jsonl {
+            return wrong("output_format", "parquet where the dataset is uploaded", "jsonl".into());
         }
         self.validate_sources()
     }
@@ -182,6 +188,11 @@ impl TextDatasetConfig {
         name
     }
 
+    /// What is written: parquet where it is uploaded, as the hub's datasets are.
+    pub(super) fn format(&self) -> OutputFormat {
+        if self.push_to_hub_user.is_some() { OutputFormat::Parquet } else { self.output_format }
+    }
+
     pub(super) fn fidelity(&self) -> Fidelity {
         if self.compat { Fidelity::Reference } else { Fidelity::Mended }
     }
@@ -227,6 +238,7 @@ mod tests {
         check(r#"{"splits": ["a/b"]}"#, "`splits`");
         check(r#"{"splits": ["test", "test"]}"#, "different names");
         check(r#"{"validation_ratio": 1.0}"#, "`validation_ratio`");
+        check(r#"{"push_to_hub_user": "me", "output_format": "jsonl"}"#, "`output_format`");
         check(r#"{"file_source": "bm25"}"#, "`retrieval_file`");
         check(r#"{"retrieval_file": "x"}"#, "`bm25` alone");
         check(r#"{"k": 3}"#, "`bm25` alone");

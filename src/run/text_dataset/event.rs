@@ -40,6 +40,8 @@ pub enum RunEvent {
 pub struct RunSummary {
     /// Where the dataset is.
     pub output_dir: PathBuf,
+    /// Where it was uploaded to.
+    pub hub_url: Option<String>,
     /// Instances of the splits.
     pub total: usize,
     /// Those that had a prompt before.

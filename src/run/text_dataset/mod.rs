@@ -13,11 +13,11 @@ mod tests;
 pub use config::{FileSource, TextDatasetConfig};
 pub use event::{RunEvent, RunSummary};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::json;
@@ -25,8 +25,9 @@ use serde_json::json;
 use super::split::open_split;
 use super::text_tokenizer::TextTokenizer;
 use crate::cancel::CancelToken;
-use crate::dataset::{Dataset, DatasetSpec, Instance, existing_splits};
+use crate::dataset::{DatasetSpec, Instance, Split, existing_splits, require_column};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hub::{Hub, Upload};
 use crate::repo::Mirrors;
 use clones::{Clones, Worker};
 use progress::Progress;
@@ -80,7 +81,7 @@ fn run_stages(
 
     let output = config.output_dir.join(config.output_name());
     summary.output_dir.clone_from(&output);
-    let there = existing_splits(&output, config.output_format)?;
+    let there = existing_splits(&output, config.format())?;
     let mut made: Vec<(&str, Progress)> = Vec::new();
     for split in &config.splits {
         let path = progress_path(&output, split);
@@ -92,45 +93,64 @@ fn run_stages(
             summary.splits_there.push(split.clone());
             continue;
         }
-        let dataset = open_split(spec(config, split, &prompt_columns(config)), cancel)?.load()?;
-        prompt_columns(config).iter().try_for_each(|column| dataset.require(column))?;
         let mut progress = Progress::open(&path, &settings(config))?;
         if let Some(message) = progress.warning() {
             on_event(RunEvent::Warning { message });
         }
-        let work = Work { maker: &maker, clones: &clones, workers: config.workers(), cancel };
-        let pending = pending(&dataset, &progress);
-        let already_done = dataset.instances.len() - pending.len();
-        summary.total += dataset.instances.len();
+        let (total, already_done) = survey(config, split, &progress, cancel)?;
+        summary.total += total;
         summary.already_done += already_done;
         on_event(RunEvent::Started {
             output_dir: output.clone(),
             split: split.clone(),
-            total: dataset.instances.len(),
+            total,
             already_done,
             skipped: 0,
         });
-        work.finish_all(&pending, |instance, prompt| {
-            progress.record(&instance.instance_id, &prompt)?;
+        let rows = open_split(spec(config, split, &prompt_columns(config)), cancel)?;
+        let done = progress.finished_ids();
+        let work = Work { maker: &maker, clones: &clones, workers: config.workers(), cancel };
+        work.finish_all(&rows, &done, |instance_id, prompt| {
+            progress.record(&instance_id, &prompt)?;
             let error = prompt.err().map(|error| error.to_line());
             *if error.is_none() { &mut summary.finished } else { &mut summary.failed } += 1;
             if let Some(error) = &error {
-                log::info!("{}: {error}", instance.instance_id);
+                log::info!("{instance_id}: {error}");
             }
-            on_event(RunEvent::InstanceFinished { instance_id: instance.instance_id.clone(), error });
+            on_event(RunEvent::InstanceFinished { instance_id, error });
             Ok(())
         })?;
         made.push((split, progress));
     }
-    if made.is_empty() {
-        return Ok(());
+    if !made.is_empty() {
+        rows::write(config, &output, &mut made, cancel, on_event)?;
     }
-    rows::write(config, &output, &mut made, cancel, on_event)?;
+    if let Some(user) = &config.push_to_hub_user {
+        summary.hub_url = Some(push(config, user, &output, cancel)?);
+    }
     // What failed is tried again as long as the file is there.
     if summary.failed == 0 {
         made.into_iter().try_for_each(|(_, progress)| progress.remove())?;
     }
     Ok(())
+}
+
+/// Uploads what is at `output`, whichever run has made it.
+fn push(config: &TextDatasetConfig, user: &str, output: &Path, cancel: &CancelToken) -> Result<String> {
+    let directory = output.join("data");
+    let unreadable = |error| Error::io("list", &directory, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        files.push(Upload {
+            name: format!("data/{}", entry.file_name().to_string_lossy()),
+            path: entry.path(),
+        });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let hub = Hub::from_env(config.cache_dir.as_deref())?.with_cancel(cancel.clone());
+    hub.push_dataset(&format!("{user}/{}", config.output_name()), &files)
+        .map_err(|error| error.context("the dataset is written, but not uploaded"))
 }
 
 /// The columns that prompts are made of.
@@ -162,12 +182,24 @@ fn settings(config: &TextDatasetConfig) -> serde_json::Value {
     json!({"retrieval_file": config.retrieval_file, "tokenizer_name": config.tokenizer_name, "compat": config.compat})
 }
 
-/// The instances that have no prompt yet; those of one repository and time are neighbours, which share a reader and packs.
-fn pending<'a>(dataset: &'a Dataset, progress: &Progress) -> Vec<&'a Instance> {
-    let mut pending: Vec<&Instance> =
-        dataset.instances.iter().filter(|instance| !progress.is_finished(&instance.instance_id)).collect();
-    pending.sort_by_key(|instance| instance.fields.get("repo").and_then(|repo| repo.as_str()));
-    pending
+/// How many instances a split has, and how many of them have their prompt.
+///
+/// # Errors
+/// `NotFound` when the dataset lacks a column that prompts need.
+fn survey(
+    config: &TextDatasetConfig,
+    split: &str,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<(usize, usize)> {
+    let (mut total, mut already_done) = (0, 0);
+    let columns = open_split(spec(config, split, &[]), cancel)?.for_each(|instance| {
+        total += 1;
+        already_done += usize::from(progress.is_finished(&instance.instance_id));
+        cancel.check()
+    })?;
+    prompt_columns(config).iter().try_for_each(|column| require_column(&columns, column))?;
+    Ok((total, already_done))
 }
 
 /// The work on a split.
@@ -179,42 +211,63 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Makes the prompts on threads and hands each to `take` on this one.
+    /// Makes the prompts of the rows that are not `done` on threads, and hands each to `take` on this one.
+    ///
+    /// Rows are read as workers want them, in the dataset's order: those of one repository are neighbours there, and share a
+    /// reader.
     fn finish_all(
         &self,
-        pending: &[&Instance],
-        mut take: impl FnMut(&Instance, Result<String>) -> Result<()>,
+        rows: &Split,
+        done: &HashSet<String>,
+        mut take: impl FnMut(String, Result<String>) -> Result<()>,
     ) -> Result<()> {
-        let next = AtomicUsize::new(0);
+        let no_thread = |error| Error::new(ErrorKind::Io, "the system gave no thread").with_source(error);
         std::thread::scope(|scope| {
-            let (sender, prompts) = sync_channel(QUEUED);
-            for worker in 0..self.workers.min(pending.len()) {
-                let (sender, next) = (sender.clone(), &next);
+            let (row_sender, row_receiver) = sync_channel(self.workers);
+            let row_receiver = Arc::new(Mutex::new(row_receiver));
+            let (prompt_sender, prompts) = sync_channel(QUEUED);
+            let reader = std::thread::Builder::new()
+                .name("text-dataset-rows".into())
+                .spawn_scoped(scope, move || self.read(rows, done, &row_sender))
+                .map_err(no_thread)?;
+            for worker in 0..self.workers {
+                let (rows, prompts) = (Arc::clone(&row_receiver), prompt_sender.clone());
                 std::thread::Builder::new()
                     .name(format!("text-dataset-{worker}"))
-                    .spawn_scoped(scope, move || self.work(pending, next, &sender))
-                    .map_err(|error| {
-                        Error::new(ErrorKind::Io, "the system gave no thread").with_source(error)
-                    })?;
+                    .spawn_scoped(scope, move || self.work(&rows, &prompts))
+                    .map_err(no_thread)?;
             }
-            drop(sender);
-            // When this ends early, the workers cannot send any more, and end, too.
-            for (index, prompt) in prompts {
-                take(pending[index], prompt)?;
+            // Whoever ends early takes its ends of the channels along, and with them everyone else.
+            drop((row_receiver, prompt_sender));
+            for (instance_id, prompt) in prompts {
+                take(instance_id, prompt)?;
             }
+            reader.join().unwrap_or_else(|_| Err(Error::internal("the reader of rows panicked")))?;
             self.cancel.check()
         })
     }
 
-    fn work(&self, pending: &[&Instance], next: &AtomicUsize, sender: &SyncSender<(usize, Result<String>)>) {
+    fn read(&self, rows: &Split, done: &HashSet<String>, workers: &SyncSender<Instance>) -> Result<()> {
+        rows.for_each(|instance| {
+            self.cancel.check()?;
+            if done.contains(&instance.instance_id) {
+                return Ok(());
+            }
+            // Why nobody wants more rows is known elsewhere.
+            workers.send(instance).map_err(|_| Error::new(ErrorKind::Cancelled, "nobody wants more rows"))
+        })
+        .map(drop)
+    }
+
+    fn work(&self, rows: &Mutex<Receiver<Instance>>, prompts: &SyncSender<(String, Result<String>)>) {
         let mut worker = Worker::new(self.clones, self.cancel);
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(instance) = pending.get(index).filter(|_| !self.cancel.is_cancelled()) else { return };
-            let prompt = self.maker.text(&mut worker, instance, self.cancel);
+            let row = rows.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Some(instance) = row.ok().filter(|_| !self.cancel.is_cancelled()) else { return };
+            let prompt = self.maker.text(&mut worker, &instance, self.cancel);
             // What the user stopped did not fail.
             let is_cancelled = matches!(&prompt, Err(error) if error.kind() == ErrorKind::Cancelled);
-            if is_cancelled || sender.send((index, prompt)).is_err() {
+            if is_cancelled || prompts.send((instance.instance_id, prompt)).is_err() {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! The progress of one split: prompts as they come, so that a run continues where it stopped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -147,6 +147,11 @@ impl Progress {
     /// Whether the instance has its prompt.
     pub(super) fn is_finished(&self, instance_id: &str) -> bool {
         self.finished.contains_key(instance_id)
+    }
+
+    /// The instances that have their prompt.
+    pub(super) fn finished_ids(&self) -> HashSet<String> {
+        self.finished.keys().cloned().collect()
     }
 
     /// Records a prompt, or why there is none.

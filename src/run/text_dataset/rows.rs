@@ -1,6 +1,7 @@
 //! The dataset that a run ends with: the instances that have prompts, with the columns of the reference.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -47,50 +48,68 @@ pub(super) fn write(
         .chain(COLUMNS)
         .map(|name| Column::new(name, ColumnKind::Text))
         .collect();
-    let mut writer = DatasetWriter::create(output, config.output_format)?;
+    let mut writer = DatasetWriter::create(output, config.format())?;
     for (split, progress) in made {
-        let dataset = open_split(spec(config, split, &COLUMNS), cancel)?.load()?;
-        let with_prompt = |instance: &&Instance| progress.is_finished(&instance.instance_id);
-        let rows: Vec<&Instance> = dataset.instances.iter().filter(with_prompt).collect();
-        let mut parts = vec![(*split, rows)];
-        if *split == TRAIN && config.validation_ratio > 0.0 {
-            parts = match divide(&parts[0].1, config.validation_ratio) {
-                Some((train, validation)) => vec![(TRAIN, train), (VALIDATION, validation)],
-                None => {
-                    let message = format!("`{TRAIN}` has too few instances for a split `{VALIDATION}`");
-                    on_event(RunEvent::Warning { message });
-                    parts
-                }
-            };
+        let held_out = match *split {
+            TRAIN if config.validation_ratio > 0.0 => held_out(config, split, progress, cancel)?,
+            _ => HashSet::new(),
+        };
+        if *split == TRAIN && config.validation_ratio > 0.0 && held_out.is_empty() {
+            let message = format!("`{TRAIN}` has too few instances for a split `{VALIDATION}`");
+            on_event(RunEvent::Warning { message });
         }
-        for (name, rows) in parts {
-            let mut split = writer.split(name, &columns)?;
-            for instance in rows {
-                cancel.check()?;
-                let Some(text) = progress.text(&instance.instance_id)? else { continue };
-                let values: Vec<Option<Cow<'_, str>>> =
-                    COLUMNS.iter().map(|column| value(instance, column)).collect();
-                let mut row = vec![Cell::Text(Some(&instance.instance_id)), Cell::Text(Some(&text))];
-                row.extend(values.iter().map(|value| Cell::Text(value.as_deref())));
-                split.push(&row)?;
+        let mut rows = writer.split(split, &columns)?;
+        let mut validation = match held_out.is_empty() {
+            true => None,
+            false => Some(writer.split(VALIDATION, &columns)?),
+        };
+        open_split(spec(config, split, &COLUMNS), cancel)?.for_each(|instance| {
+            cancel.check()?;
+            let Some(text) = progress.text(&instance.instance_id)? else { return Ok(()) };
+            let values: Vec<Option<Cow<'_, str>>> =
+                COLUMNS.iter().map(|column| value(&instance, column)).collect();
+            let mut row = vec![Cell::Text(Some(&instance.instance_id)), Cell::Text(Some(&text))];
+            row.extend(values.iter().map(|value| Cell::Text(value.as_deref())));
+            match validation.as_mut().filter(|_| held_out.contains(&instance.instance_id)) {
+                Some(validation) => validation.push(&row),
+                None => rows.push(&row),
             }
-            split.finish()?;
+        })?;
+        rows.finish()?;
+        if let Some(validation) = validation {
+            validation.finish()?;
         }
     }
     writer.finish()
 }
 
-/// Training and validation rows as `train_test_split` of Python's `datasets` chooses and orders them; `None` when one of
-/// them would be empty.
-fn divide<'a>(rows: &[&'a Instance], ratio: f64) -> Option<(Vec<&'a Instance>, Vec<&'a Instance>)> {
-    let held_out = (ratio * rows.len() as f64).ceil() as usize;
-    if held_out == 0 || held_out >= rows.len() {
-        return None;
+/// The instances that `train_test_split` of Python's `datasets` would hold out; none when one part would be empty. Both parts
+/// stay in the dataset's order, where Python shuffles them.
+fn held_out(
+    config: &TextDatasetConfig,
+    split: &str,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<HashSet<String>> {
+    let mut ids = Vec::new();
+    open_split(spec(config, split, &[]), cancel)?.for_each(|instance| {
+        if progress.is_finished(&instance.instance_id) {
+            ids.push(instance.instance_id);
+        }
+        Ok(())
+    })?;
+    Ok(chosen(ids.len(), config.validation_ratio).into_iter().map(|index| ids[index].clone()).collect())
+}
+
+/// Which of `count` rows are held out.
+fn chosen(count: usize, ratio: f64) -> Vec<usize> {
+    let held_out = (ratio * count as f64).ceil() as usize;
+    if held_out >= count {
+        return Vec::new();
     }
-    let order = permutation(SEED, rows.len());
-    let (validation, train) = order.split_at(held_out);
-    let pick = |order: &[usize]| order.iter().map(|&index| rows[index]).collect();
-    Some((pick(train), pick(validation)))
+    let mut order = permutation(SEED, count);
+    order.truncate(held_out);
+    order
 }
 
 /// What a column has for an instance: the gold patch in the tags that models answer with, text as it is, nothing as an empty
@@ -110,17 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn training_rows_are_divided_as_in_python() {
-        let instances: Vec<Instance> =
-            (0..12).map(|id| Instance { instance_id: id.to_string(), ..Instance::default() }).collect();
-        let rows: Vec<&Instance> = instances.iter().collect();
-        let ids = |rows: &[&Instance]| rows.iter().map(|row| row.instance_id.clone()).collect::<Vec<_>>();
-        let (train, validation) = divide(&rows, 0.1).unwrap();
-        assert_eq!(ids(&validation), ["0", "7"]);
-        assert_eq!(ids(&train), ["6", "9", "11", "3", "5", "2", "4", "10", "1", "8"]);
-        assert!(
-            divide(&rows[..1], 0.01).is_none() && divide(&[], 0.5).is_none() && divide(&rows, 0.99).is_none()
-        );
+    fn the_rows_that_python_holds_out_are_held_out() {
+        assert_eq!(chosen(12, 0.1), [0, 7]);
+        assert_eq!(chosen(5, 0.01), [4]);
+        for (count, ratio) in [(0, 0.5), (1, 0.01), (12, 0.99), (12, 0.0)] {
+            assert_eq!(chosen(count, ratio), [0; 0], "{count} {ratio}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::split::open_split;
 use super::text_tokenizer::TextTokenizer;
 use crate::cancel::CancelToken;
-use crate::dataset::{self, Cell, Column, ColumnKind, DatasetSpec, DatasetWriter, Instance};
+use crate::dataset::{self, Cell, Column, ColumnKind, DatasetSpec, DatasetWriter, Instance, require_column};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use ids::{Tokens, tokens};
@@ -40,10 +40,6 @@ pub enum RunEvent {
         split: String,
         /// Its instances.
         total: usize,
-        /// Always 0: a run begins anew.
-        already_done: usize,
-        /// Instances left out because they have no prompt or patch, or one that is too long.
-        skipped: usize,
     },
     /// An instance has its ids.
     InstanceFinished {
@@ -116,18 +112,21 @@ fn run_stages(
     summary.output_dir.clone_from(&output);
     let mut writer = DatasetWriter::create(&output, config.output_format)?;
     for split in &splits {
-        let (names, instances) = read(config, split, cancel)?;
-        let total = instances.len();
-        let instances: Vec<Instance> = instances.into_iter().filter(is_usable).collect();
-        let skipped = total - instances.len();
-        summary.total += total;
-        summary.skipped += skipped;
-        let (output_dir, split) = (output.clone(), split.clone());
+        let mut total = 0;
+        let found = open_split(spec(config, split, &[]), cancel)?.for_each(|_| {
+            total += 1;
+            cancel.check()
+        })?;
+        [TEXT, PATCH].iter().try_for_each(|column| require_column(&found, column))?;
+        let names: Vec<String> =
+            found.into_iter().filter(|name| ![INPUT_IDS, LABELS].contains(&name.as_str())).collect();
         let columns = columns(&names);
-        let mut rows = writer.split(&split, &columns)?;
+        let mut rows = writer.split(split, &columns)?;
+        summary.total += total;
+        on_event(RunEvent::Started { output_dir: output.clone(), split: split.clone(), total });
+
         let is_test = split == "test";
-        on_event(RunEvent::Started { output_dir, split, total: total - skipped, already_done: 0, skipped });
-        for batch in instances.chunks(BATCH) {
+        let mut finish = |batch: &[Instance]| -> Result<()> {
             cancel.check()?;
             let tokenized = in_parallel(batch, config.threads(), |instance| {
                 tokens(&tokenizer, text(instance), patch(instance), is_test)
@@ -143,31 +142,36 @@ fn run_stages(
                     prompt_tokens: tokens.prompt_len,
                 });
             }
-        }
+            Ok(())
+        };
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut skipped = 0;
+        open_split(spec(config, split, &names), cancel)?.for_each(|instance| {
+            if !is_usable(&instance) {
+                skipped += 1;
+                return Ok(());
+            }
+            batch.push(instance);
+            if batch.len() == BATCH {
+                finish(&batch)?;
+                batch.clear();
+            }
+            Ok(())
+        })?;
+        finish(&batch)?;
+        summary.skipped += skipped;
         rows.finish()?;
     }
     writer.finish()
 }
 
-/// The split with all its columns, whose names come first.
-fn read(
-    config: &TokenizeDatasetConfig,
-    split: &str,
-    cancel: &CancelToken,
-) -> Result<(Vec<String>, Vec<Instance>)> {
-    let mut spec = DatasetSpec {
+fn spec(config: &TokenizeDatasetConfig, split: &str, columns: &[String]) -> DatasetSpec {
+    DatasetSpec {
         name_or_path: config.dataset_name_or_path.clone(),
         split: split.to_owned(),
-        columns: Vec::new(),
+        columns: columns.to_vec(),
         cache_dir: config.cache_dir.clone(),
-    };
-    let found = open_split(spec.clone(), cancel)?.load()?;
-    found.require(TEXT)?;
-    found.require(PATCH)?;
-    let names: Vec<String> =
-        found.columns.into_iter().filter(|name| ![INPUT_IDS, LABELS].contains(&name.as_str())).collect();
-    spec.columns.clone_from(&names);
-    Ok((names, open_split(spec, cancel)?.load()?.instances))
+    }
 }
 
 fn columns(names: &[String]) -> Vec<Column> {
@@ -273,14 +277,14 @@ mod tests {
             output_format: OutputFormat::Jsonl,
             ..TokenizeDatasetConfig::default()
         };
-        let mut skipped = 0;
+        let mut totals = 0;
         let summary = run(&config, &CancelToken::new(), &mut |event| {
-            if let RunEvent::Started { skipped: count, .. } = event {
-                skipped += count;
+            if let RunEvent::Started { total, .. } = event {
+                totals += total;
             }
         })
         .unwrap();
-        assert_eq!((summary.total, summary.finished, summary.skipped, skipped), (4, 3, 1, 1));
+        assert_eq!((summary.total, summary.finished, summary.skipped, totals), (4, 3, 1, 4));
         assert!(summary.output_dir.ends_with("prompts__tok-cl100k"));
         let lines = |split: &str| -> Vec<Value> {
             let text = std::fs::read_to_string(summary.output_dir.join(format!("{split}.jsonl"))).unwrap();

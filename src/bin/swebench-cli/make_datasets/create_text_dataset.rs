@@ -96,6 +96,10 @@ pub(crate) struct CreateTextDatasetArgs {
     #[arg(long, value_name = "N", help_heading = "Repositories")]
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
+    /// Upload the dataset as this user's or organization's, with the token in HF_TOKEN.
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    push_to_hub_user: Option<String>,
     /// Hub cache for datasets [default: the usual Hugging Face cache]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,6 +129,9 @@ fn tell(talk: &Talk, summary: &Value) {
         summary["seconds"].as_f64().unwrap_or(0.0),
     );
     talk.news(&text, summary);
+    if let Some(url) = summary["hub_url"].as_str() {
+        talk.news(&format!("uploaded to {url}"), summary);
+    }
     match exit(summary) {
         Exit::Interrupted => {
             talk.news("interrupted: what is made is kept, and the same command continues", summary)

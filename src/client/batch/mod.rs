@@ -2,44 +2,32 @@
 //!
 //! Nothing is remembered here: the caller keeps the batch's id, and a process that has it can ask on.
 
+mod input;
+mod status;
+
+pub use input::BatchInput;
+pub use status::BatchStatus;
+
 use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::protocol::{Answer, Form, Misread, Protocol};
 use super::refusal::{Refusal, one_line};
 use super::retry::{Exchange, Fault, Success, Tries};
 use super::service::{Client, encode};
 use super::transport::{Call, Transport};
-use super::{Failure, FailureKind, Request, Usage};
-use crate::error::Error;
+use super::{Failure, FailureKind, Provider, Request, Usage};
+use crate::error::{Error, Result as LibraryResult};
 
 /// Largest file of results, in bytes.
 const MAX_RESULTS: usize = 1 << 30;
 
-/// Largest status of a batch, in bytes.
-const MAX_STATUS: usize = 1 << 20;
+/// Largest status of a batch, or page of a list of them, in bytes.
+const MAX_STATUS: usize = 16 << 20;
 
-/// How far a batch is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchStatus {
-    /// The provider's name for it.
-    pub id: String,
-    /// The state in the provider's words.
-    pub state: String,
-    /// Whether nothing more will happen: the results, perhaps of a part, can be fetched.
-    pub is_ended: bool,
-    /// Requests that have an answer.
-    pub succeeded: u64,
-    /// Requests that will have none.
-    pub failed: u64,
-    /// All requests, where the provider says.
-    pub total: Option<u64>,
-    /// Why the whole batch was refused.
-    pub error: Option<String>,
-    /// OpenAI's files of answers and of errors.
-    files: Vec<String>,
-}
+/// Where OpenAI's batches keep the caller's name for them, in their metadata.
+const MARKER: &str = "swebench_infer";
 
 /// What became of one request of a batch.
 #[derive(Debug)]
@@ -67,46 +55,119 @@ impl From<Answer> for BatchAnswer {
     }
 }
 
+/// A batch's requests where [`Client::create_batch`] finds them.
+#[derive(Debug)]
+pub struct UploadedBatch(Upload);
+
+#[derive(Debug)]
+enum Upload {
+    /// OpenAI's file.
+    File(Value),
+    /// Anthropic has the requests in the call that makes the batch.
+    Body(Vec<u8>),
+}
+
 impl Client {
-    /// One line of a batch, without a line end: for OpenAI and vLLM's `run-batch` a line of the file, for Anthropic one of
-    /// the requests.
+    /// Checks that the provider has batches.
+    ///
+    /// # Errors
+    /// `Unsupported` for the former `/v1/complete`.
+    pub fn require_batches(&self) -> LibraryResult<()> {
+        match self.endpoint.protocol {
+            Protocol::Complete => Err(Error::unsupported("anthropic-text has no batches")
+                .with_hint("give the provider `anthropic` and a model of its Messages")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that batches are JSON Lines of OpenAI's form, which vLLM's `run-batch` reads, too.
+    ///
+    /// # Errors
+    /// `Unsupported` for Anthropic's interfaces.
+    pub fn require_batch_files(&self) -> LibraryResult<()> {
+        match self.endpoint.protocol {
+            Protocol::Chat | Protocol::Responses => Ok(()),
+            Protocol::Messages | Protocol::Complete => {
+                Err(Error::unsupported("files of requests have OpenAI's form")
+                    .with_expected("the provider openai or azure", self.endpoint.provider))
+            }
+        }
+    }
+
+    /// How many lines of a batch a request for `n` answers is: protocols that give one answer a request have `n`.
+    pub fn batch_lines_of(&self, n: u32) -> u32 {
+        if self.endpoint.protocol == Protocol::Chat { 1 } else { n.max(1) }
+    }
+
+    /// The lines of a batch for a request, without line ends: for OpenAI and vLLM's `run-batch` lines of the file, for
+    /// Anthropic objects of the list. `custom_id` names the line of each number below [`Client::batch_lines_of`].
     ///
     /// # Errors
     /// `Rejected` where the provider has no batches, or the request cannot be written.
-    pub fn batch_line(&self, custom_id: &str, request: &Request) -> Result<String, Failure> {
+    pub fn batch_lines(
+        &self,
+        request: &Request,
+        custom_id: impl Fn(u32) -> String,
+    ) -> Result<Vec<String>, Failure> {
         let request = &self.with_model(request);
         let form =
             Form { n: request.n.max(1), stream: false, refuses_sampling: self.refuses_sampling(request) };
         let rejected =
             |reason: String| Failure::unsent(FailureKind::Rejected, Error::invalid_argument(reason));
         let body = self.endpoint.protocol.body(request, form).map_err(rejected)?;
-        let line = match self.endpoint.protocol {
-            Protocol::Chat | Protocol::Responses => json!({
-                "custom_id": custom_id, "method": "POST", "url": self.batch_path(), "body": body,
-            }),
-            Protocol::Messages => json!({"custom_id": custom_id, "params": body}),
-            Protocol::Complete => return Err(rejected("anthropic-text has no batches".into())),
+        let line = |sample| {
+            let custom_id = custom_id(sample);
+            let line = match self.endpoint.protocol {
+                Protocol::Messages => json!({"custom_id": custom_id, "params": body}),
+                _ => json!({
+                    "custom_id": custom_id, "method": "POST", "url": self.batch_path(), "body": body,
+                }),
+            };
+            line.to_string()
         };
-        Ok(line.to_string())
+        Ok((0..self.batch_lines_of(request.n)).map(line).collect())
     }
 
-    /// Sends lines of [`Client::batch_line`] as one batch; the provider works on it from then on.
-    ///
-    /// A try whose fate is unknown is not repeated: there could be two batches.
+    /// A batch without requests.
+    pub fn batch_input(&self) -> BatchInput {
+        BatchInput::new(self.endpoint.protocol)
+    }
+
+    /// Brings a batch's requests to where the provider reads them; nothing is worked on yet, and nothing billed.
     ///
     /// # Errors
     /// The failure, with every try.
-    pub async fn submit_batch(&self, lines: &[String]) -> Result<BatchStatus, Failure> {
+    pub async fn upload_batch(&self, input: BatchInput) -> Result<UploadedBatch, Failure> {
+        let body = input.into_body();
         if self.endpoint.protocol == Protocol::Messages {
-            let body = format!("{{\"requests\":[{}]}}", lines.join(","));
-            let url = self.endpoint.at(&["messages", "batches"]);
-            return self.read_status(Call::post_json(url, body.into_bytes()), true).await;
+            return Ok(UploadedBatch(Upload::Body(body)));
         }
-        let file: Value = self.fetch_json(upload(self.endpoint.at(&["files"]), lines), false).await?;
-        let body = json!({
-            "input_file_id": file["id"], "endpoint": self.batch_path(), "completion_window": "24h",
-        });
-        self.read_status(Call::post_json(self.endpoint.at(&["batches"]), encode(&body)?), true).await
+        let call = Call {
+            content_type: HeaderValue::from_static(input::FORM),
+            ..Call::post_json(self.endpoint.at(&["files"]), body)
+        };
+        let mut file = self.fetch_json(call, "id", MAX_STATUS, false).await?;
+        Ok(UploadedBatch(Upload::File(file["id"].take())))
+    }
+
+    /// Has the provider work on a batch from now on. `marker` comes back in its [`BatchStatus`] at OpenAI.
+    ///
+    /// A try whose fate is unknown is not repeated, as there could be two batches: see [`Failure::may_have_arrived`].
+    ///
+    /// # Errors
+    /// The failure, with every try.
+    pub async fn create_batch(&self, batch: UploadedBatch, marker: &str) -> Result<BatchStatus, Failure> {
+        let call = match batch.0 {
+            Upload::Body(body) => Call::post_json(self.endpoint.at(&["messages", "batches"]), body),
+            Upload::File(file) => {
+                let body = json!({
+                    "input_file_id": file, "endpoint": self.batch_path(), "completion_window": "24h",
+                    "metadata": {MARKER: marker},
+                });
+                Call::post_json(self.endpoint.at(&["batches"]), encode(&body)?)
+            }
+        };
+        self.read_status(call, true).await
     }
 
     /// How far the batch of this id is.
@@ -152,7 +213,12 @@ impl Client {
             }
             None if value["response"].is_object() => {
                 let status = value["response"]["status_code"].as_u64().unwrap_or(200);
-                (u16::try_from(status).unwrap_or(500), value["response"]["body"].clone())
+                let body = match &value["response"]["body"] {
+                    // vLLM's reason is beside the answer.
+                    Value::Null => json!({"error": value["error"]}),
+                    body => body.clone(),
+                };
+                (u16::try_from(status).unwrap_or(500), body)
             }
             None => (200, json!({"error": value["error"]})),
         };
@@ -172,24 +238,29 @@ impl Client {
     }
 
     fn batch_path(&self) -> &'static str {
-        match self.endpoint.protocol {
-            Protocol::Responses => "/v1/responses",
+        match (self.endpoint.provider, self.endpoint.protocol) {
+            (Provider::Azure, Protocol::Responses) => "/responses",
+            (Provider::Azure, _) => "/chat/completions",
+            (_, Protocol::Responses) => "/v1/responses",
             _ => "/v1/chat/completions",
         }
     }
 
     async fn read_status(&self, call: Call, once: bool) -> Result<BatchStatus, Failure> {
-        Ok(read_status(&self.fetch_json(call, once).await?))
+        Ok(status::read(&self.fetch_json(call, "id", MAX_STATUS, once).await?))
     }
 
-    async fn fetch_json(&self, call: Call, once: bool) -> Result<Value, Failure> {
-        let body = self.fetch(call, MAX_STATUS, once).await?;
-        serde_json::from_slice::<Value>(&body).ok().filter(|value| value["id"].is_string()).ok_or_else(|| {
-            let fault = self
-                .transport
-                .malformed(200, &format!("no batch: {}", one_line(&String::from_utf8_lossy(&body))));
-            Failure::unsent(fault.kind, fault.error)
-        })
+    /// An object that has the member `key`.
+    async fn fetch_json(&self, call: Call, key: &str, limit: usize, once: bool) -> Result<Value, Failure> {
+        let body = self.fetch(call, limit, once).await?;
+        serde_json::from_slice::<Value>(&body).ok().filter(|value| value.get(key).is_some()).ok_or_else(
+            || {
+                let fault = self
+                    .transport
+                    .malformed(200, &format!("no batch: {}", one_line(&String::from_utf8_lossy(&body))));
+                Failure::unsent(fault.kind, fault.error)
+            },
+        )
     }
 
     async fn fetch(&self, call: Call, limit: usize, once: bool) -> Result<Vec<u8>, Failure> {
@@ -233,51 +304,6 @@ fn get(url: Url) -> Call {
     Call { method: Method::GET, ..Call::post_json(url, Vec::new()) }
 }
 
-/// A form with the lines as its file (RFC 7578).
-fn upload(url: Url, lines: &[String]) -> Call {
-    // JSON has no line that begins like this.
-    const BOUNDARY: &str = "swebench-infer-batch-boundary";
-    let mut body = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--{BOUNDARY}\r\n\
-         Content-Disposition: form-data; name=\"file\"; filename=\"batch.jsonl\"\r\n\
-         Content-Type: application/jsonl\r\n\r\n"
-    );
-    for line in lines {
-        body.push_str(line);
-        body.push('\n');
-    }
-    body.push_str(&format!("\r\n--{BOUNDARY}--\r\n"));
-    let content_type =
-        HeaderValue::from_static("multipart/form-data; boundary=swebench-infer-batch-boundary");
-    Call { content_type, ..Call::post_json(url, body.into_bytes()) }
-}
-
-fn read_status(value: &Value) -> BatchStatus {
-    let text = |name: &str| value[name].as_str().map(str::to_owned);
-    let counts = value["request_counts"].as_object().cloned().unwrap_or_else(Map::new);
-    let count = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or_default();
-    let sum = |names: [&str; 4]| names.into_iter().fold(0_u64, |sum, name| sum.saturating_add(count(name)));
-    let state = text("processing_status").or_else(|| text("status")).unwrap_or_default();
-    let errors = value["errors"]["data"].as_array().into_iter().flatten();
-    let error = errors.filter_map(|error| error["message"].as_str()).next().map(one_line);
-    let is_anthropic = value["processing_status"].is_string();
-    let all = ["processing", "succeeded", "errored", "canceled"];
-    BatchStatus {
-        id: text("id").unwrap_or_default(),
-        is_ended: matches!(state.as_str(), "ended" | "completed" | "failed" | "expired" | "cancelled"),
-        state,
-        succeeded: count("succeeded").saturating_add(count("completed")),
-        failed: sum(["failed", "errored", "canceled", "expired"]),
-        total: if is_anthropic {
-            Some(sum(all).saturating_add(count("expired")))
-        } else {
-            counts.get("total").and_then(Value::as_u64)
-        },
-        error,
-        files: ["output_file_id", "error_file_id"].into_iter().filter_map(text).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::server::Server;
@@ -300,6 +326,31 @@ mod tests {
         Request { user: "hello".into(), ..Request::default() }
     }
 
+    async fn submit(client: &Client, lines: &[String]) -> Result<BatchStatus, Failure> {
+        let mut input = client.batch_input();
+        assert!(input.push(lines));
+        client.create_batch(client.upload_batch(input).await?, "mark").await
+    }
+
+    #[tokio::test]
+    async fn batches_are_listed_until_they_are_too_old() {
+        let server = Server::answering(&[
+            (
+                200,
+                "",
+                r#"{"data":[{"id":"b3","created_at":30,"metadata":{"swebench_infer":"m"}},{"id":"b2","created_at":20}],"has_more":true}"#,
+            ),
+            (200, "", r#"{"data":[{"id":"b1","created_at":10},{"id":"b0","created_at":5}],"has_more":true}"#),
+        ]);
+        let batches = client(Provider::Openai, &server.url).batches_since(10).await.unwrap();
+        let found: Vec<_> =
+            batches.iter().map(|batch| (batch.id.as_str(), batch.marker.as_deref())).collect();
+        assert_eq!(found, [("b3", Some("m")), ("b2", None), ("b1", None)]);
+        let requests = server.requests();
+        assert!(requests[1].starts_with("GET /v1/batches?limit=100&after=b2 "), "{}", requests[1]);
+        assert_eq!(requests.len(), 2);
+    }
+
     #[tokio::test]
     async fn an_openai_batch_goes_through_its_files() {
         let results = r#"{"custom_id":"a","response":{"status_code":200,"body":{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}},"error":null}
@@ -319,12 +370,13 @@ torn"#;
             (200, "", results),
         ]);
         let client = client(Provider::Openai, &server.url);
-        let line = client.batch_line("a", &request()).unwrap();
+        let lines = client.batch_lines(&request(), |_| "a".into()).unwrap();
+        let [line] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(
             line,
             r#"{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[{"role":"user","content":"hello"}]}}"#
         );
-        let batch = client.submit_batch(std::slice::from_ref(&line)).await.unwrap();
+        let batch = submit(&client, &lines).await.unwrap();
         assert_eq!((batch.id.as_str(), batch.is_ended), ("batch-1", false));
         let status = client.batch_status(&batch.id).await.unwrap();
         assert_eq!((status.is_ended, status.succeeded, status.failed, status.total), (true, 1, 2, Some(3)));
@@ -339,8 +391,9 @@ torn"#;
             [("a", None), ("b", Some(FailureKind::ContextOverflow)), ("c", Some(FailureKind::Server))];
         assert_eq!(kinds, expected);
         let requests = server.requests();
-        assert!(requests[1].contains("name=\"purpose\"\r\n\r\nbatch\r\n") && requests[1].contains(&line));
+        assert!(requests[1].contains("name=\"purpose\"\r\n\r\nbatch\r\n") && requests[1].contains(line));
         assert!(requests[2].contains("\"input_file_id\":\"file-1\""));
+        assert!(requests[2].contains("\"metadata\":{\"swebench_infer\":\"mark\"}"));
         assert!(requests[4].starts_with("GET /v1/files/file%2F2/content "), "{}", requests[4]);
     }
 
@@ -359,8 +412,10 @@ torn"#;
             (200, "", results),
         ]);
         let client = client(Provider::Anthropic, &server.url);
-        let line = client.batch_line("a", &request()).unwrap();
-        let batch = client.submit_batch(&[line]).await.unwrap();
+        let two = Request { n: 2, ..request() };
+        let lines = client.batch_lines(&two, |sample| format!("a-{sample}")).unwrap();
+        assert!(lines.len() == 2 && lines[1].starts_with("{\"custom_id\":\"a-1\""), "{lines:?}");
+        let batch = submit(&client, &lines).await.unwrap();
         assert_eq!((batch.is_ended, batch.total), (false, Some(3)));
         let status = client.batch_status(&batch.id).await.unwrap();
         assert_eq!((status.is_ended, status.succeeded, status.failed), (true, 1, 2));
@@ -375,7 +430,8 @@ torn"#;
         for answers in [vec![(500, "", "{}")], vec![(200, "", "junk")]] {
             let server = Server::answering(&answers);
             let client = client(Provider::Anthropic, &server.url);
-            client.submit_batch(&[client.batch_line("a", &request()).unwrap()]).await.unwrap_err();
+            let lines = client.batch_lines(&request(), |_| "a".into()).unwrap();
+            assert!(submit(&client, &lines).await.unwrap_err().may_have_arrived());
             assert_eq!(server.requests().len(), 1);
         }
     }
