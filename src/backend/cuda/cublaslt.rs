@@ -123,17 +123,15 @@ impl CublasLt {
 impl Drop for CublasLt {
     fn drop(&mut self) {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        // SAFETY: allocated by `new`, freed once; waits for the device, so no product still works in it.
-        if self.workspace != 0
-            && let Err(error) = unsafe { driver::free_sync(self.workspace) }
-        {
-            log::warn!("{}", discovery::failed("cuMemFree", error));
+        if self.workspace != 0 {
+            // SAFETY: allocated by `new`, freed once; waits for the device, so no product still works in it.
+            let freed = unsafe { driver::free_sync(self.workspace) };
+            freed.unwrap_or_else(|error| log::warn!("{}", discovery::failed("cuMemFree", error)));
         }
-        // SAFETY: created by `new`, destroyed once, after its plans.
-        if !self.handle.is_null()
-            && let Err(error) = unsafe { result::destroy_handle(self.handle) }
-        {
-            log::warn!("{}", failed("cublasLtDestroy", error));
+        if !self.handle.is_null() {
+            // SAFETY: created by `new`, destroyed once, after its plans.
+            let destroyed = unsafe { result::destroy_handle(self.handle) };
+            destroyed.unwrap_or_else(|error| log::warn!("{}", failed("cublasLtDestroy", error)));
         }
     }
 }
