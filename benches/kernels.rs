@@ -250,9 +250,8 @@ fn attention(
     };
     let mut cache = backend.alloc_kv_cache(&layout).unwrap();
     let params = AttentionParams { layer: 0, heads: HEADS, softmax_scale: 0.125, window: None };
-    let limits =
-        StepLimits { max_tokens: 8 * context, max_context: context, block_size: BLOCK, heads: HEADS };
-    let mut step = backend.alloc_step(&limits).unwrap();
+    let room = StepLimits { max_tokens: 8 * context, max_context: context, block_size: BLOCK, heads: HEADS };
+    let mut step = backend.alloc_step(&room).unwrap();
     for (name, sequences, query_len) in
         [("prompt", 8, context), ("1 row", 1, 1), ("8 sequences", 8, 1), ("draft", 1, 5), ("chunk", 1, CHUNK)]
     {

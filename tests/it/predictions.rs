@@ -131,6 +131,7 @@ fn document(browser: &Path, page: &Path, more: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a test that could not run has to say so")]
 fn the_page_works_in_a_browser_and_runs_nothing_of_a_run() {
     let Some(browser) = browser() else { return println!("SKIPPED: no browser") };
     let cli = Cli::new();
