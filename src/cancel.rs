@@ -29,4 +29,15 @@ impl CancelToken {
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::new(ErrorKind::Cancelled, "cancelled")) } else { Ok(()) }
     }
+
+    /// Whether work ended because it was cancelled, which is how its owner wanted it and no failure.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub(crate) fn interrupted(&self, outcome: Result<()>) -> Result<bool> {
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Cancelled && self.is_cancelled() => Ok(true),
+            outcome => outcome.map(|()| false),
+        }
+    }
 }

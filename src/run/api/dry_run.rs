@@ -90,12 +90,7 @@ pub fn dry_run(
 ) -> Result<DryRun> {
     let start = Instant::now();
     let mut result = DryRun { dry_run: true, ..DryRun::default() };
-    match count_all(config, cancel, on_event, &mut result) {
-        Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
-            result.interrupted = true;
-        }
-        outcome => outcome?,
-    }
+    result.interrupted = cancel.interrupted(count_all(config, cancel, on_event, &mut result))?;
     result.seconds = start.elapsed().as_secs_f64();
     Ok(result)
 }

@@ -26,7 +26,7 @@ use super::split::open_split;
 use crate::cancel::CancelToken;
 use crate::client::{Attempt, Budget, Client, Limiter, Money, Response};
 use crate::dataset::{DatasetSpec, Split};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use ledger::Ledger;
 use plan::Planner;
 use prompts::{Prompts, survey};
@@ -62,12 +62,7 @@ pub fn run(
         None => run_stages(config, cancel, on_event, &mut summary),
         Some(action) => batch::run(config, action, cancel, on_event, &mut summary),
     };
-    match outcome {
-        Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
-            summary.interrupted = true;
-        }
-        outcome => outcome?,
-    }
+    summary.interrupted = cancel.interrupted(outcome)?;
     summary.seconds = start.elapsed().as_secs_f64();
     Ok(summary)
 }

@@ -67,12 +67,7 @@ pub fn run(
 ) -> Result<RunSummary> {
     let start = Instant::now();
     let mut summary = RunSummary::default();
-    match run_stages(config, cancel, on_event, &mut summary) {
-        Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
-            summary.interrupted = true;
-        }
-        outcome => outcome?,
-    }
+    summary.interrupted = cancel.interrupted(run_stages(config, cancel, on_event, &mut summary))?;
     summary.seconds = start.elapsed().as_secs_f64();
     Ok(summary)
 }

@@ -22,7 +22,7 @@ use super::names::belongs_to_run;
 use super::predictions::{PredictionsFile, finished_ids};
 use crate::cancel::CancelToken;
 use crate::engine::{Engine, EngineOptions, Order};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model;
 use crate::tokenizer::Tokenizer;
 use generate::{GenerateOptions, generate_all};
@@ -50,12 +50,7 @@ pub fn run(
 ) -> Result<RunSummary> {
     let start = Instant::now();
     let mut summary = RunSummary::default();
-    match run_stages(config, cancel, on_event, &mut summary) {
-        Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
-            summary.interrupted = true;
-        }
-        outcome => outcome?,
-    }
+    summary.interrupted = cancel.interrupted(run_stages(config, cancel, on_event, &mut summary))?;
     summary.seconds = start.elapsed().as_secs_f64();
     on_event(RunEvent::Finished(summary.clone()));
     Ok(summary)

@@ -11,6 +11,7 @@ use super::generate::{EventStream, Generate, Tally};
 use super::prompts::Prompt;
 use super::*;
 use crate::engine::{Completion, Event, FinishReason, Request, Sampling, StopRules, Usage};
+use crate::error::ErrorKind;
 use crate::patch::Mode;
 use crate::run::predictions::Prediction;
 

@@ -15,7 +15,7 @@ use super::split::open_split;
 use super::text_tokenizer::TextTokenizer;
 use crate::cancel::CancelToken;
 use crate::dataset::{self, Cell, Column, ColumnKind, DatasetSpec, DatasetWriter, Instance, require_column};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::hub::Hub;
 use ids::{Tokens, tokens};
 
@@ -85,12 +85,7 @@ pub fn run(
 ) -> Result<RunSummary> {
     let start = Instant::now();
     let mut summary = RunSummary::default();
-    match run_stages(config, cancel, on_event, &mut summary) {
-        Err(error) if error.kind() == ErrorKind::Cancelled && cancel.is_cancelled() => {
-            summary.interrupted = true
-        }
-        outcome => outcome?,
-    }
+    summary.interrupted = cancel.interrupted(run_stages(config, cancel, on_event, &mut summary))?;
     summary.seconds = start.elapsed().as_secs_f64();
     Ok(summary)
 }

@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
+use super::repositories::RepositoryArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
@@ -61,22 +62,9 @@ pub(crate) struct Bm25RetrievalArgs {
     #[command(flatten)]
     #[serde(flatten)]
     shard: ShardArgs,
-    /// Clones named owner__name or owner__name.git; nothing is cloned then.
-    #[arg(long, value_name = "DIR", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mirror_dir: Option<PathBuf>,
-    /// Where clones are kept [default: swebench-infer/repositories in the user's cache]
-    #[arg(long, value_name = "DIR", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clone_dir: Option<PathBuf>,
-    /// What repositories' names are added to for cloning [default: https://github.com]
-    #[arg(long, value_name = "URL", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clone_url: Option<String>,
-    /// Instances at once [default: one a processor]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workers: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    repositories: RepositoryArgs,
     /// Hub cache directory [default: the usual Hugging Face cache]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]

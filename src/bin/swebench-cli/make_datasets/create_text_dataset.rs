@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::repositories::RepositoryArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
@@ -80,22 +81,9 @@ pub(crate) struct CreateTextDatasetArgs {
     /// Keep the reference's faults: windows of edits that are cut, new files as /dev/null.
     #[arg(long, help_heading = "Prompts")]
     compat: bool,
-    /// A directory of clones named owner__name or owner__name.git; nothing is cloned then.
-    #[arg(long, value_name = "DIR", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mirror_dir: Option<PathBuf>,
-    /// Where clones are kept [default: swebench-infer/repositories in the user's cache]
-    #[arg(long, value_name = "DIR", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clone_dir: Option<PathBuf>,
-    /// What repositories' names are added to for cloning [default: https://github.com]
-    #[arg(long, value_name = "URL", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clone_url: Option<String>,
-    /// Instances that are worked on at once [default: the number of processors]
-    #[arg(long, value_name = "N", help_heading = "Repositories")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workers: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    repositories: RepositoryArgs,
     /// Upload the dataset as this user's or organization's, with the token in HF_TOKEN.
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]

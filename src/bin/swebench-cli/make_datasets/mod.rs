@@ -3,6 +3,7 @@
 mod bm25_retrieval;
 mod create_text_dataset;
 mod eval_retrieval;
+mod repositories;
 mod tokenize_dataset;
 
 use std::sync::Arc;
