@@ -180,6 +180,10 @@ fn repair_file(
             let mut hunks: Vec<Option<Hunk<'_>>> = file.hunks.drain(..).map(Some).collect();
             file.hunks = order.iter().filter_map(|index| hunks[*index].take()).collect();
             drop_overlaps(&mut file.hunks, &order, &mut note);
+            // Of a hunk of blank lines, or of context that stands in the one before, nothing may be left.
+            let mut left = file.hunks.iter().map(|hunk| !hunk.lines.is_empty());
+            order.retain(|_| left.next().unwrap_or(false));
+            file.hunks.retain(|hunk| !hunk.lines.is_empty());
         }
         _ if file.old.is_some() => {
             let only_adds = |hunk: &Hunk<'_>| hunk.lines.iter().all(|line| line.kind == LineKind::Added);

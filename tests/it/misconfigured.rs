@@ -208,7 +208,7 @@ fn two_runs_cannot_write_one_file() {
     let asked = server.requests().len();
     let (code, stderr) = run(&cli, run_api(&server, "m", &["--concurrency", "1"]));
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("another run is writing this predictions file"), "{stderr}");
+    assert!(stderr.contains("another run is writing this file"), "{stderr}");
     // A dry run only looks.
     let (code, stderr) = run(&cli, run_api(&server, "m", &["--dry-run"]));
     assert_eq!((code, server.requests().len() <= asked.max(4)), (Some(0), true), "{stderr}");

@@ -66,6 +66,13 @@ fn hunks_come_in_the_order_of_their_lines_and_share_none() {
         "@@ -1,3 +1,3 @@\n def one():\n-    a = 1\n+    a = 2\n     return a\n@@ -4,4 +4,4 @@\n \n \n-def two():\n+def zwei():\n     b = 2\n",
         &[What::OverlapRemoved],
     );
+    // Nothing is left of the second.
+    check(
+        FILE,
+        "@@ -1,3 +1,3 @@\n def one():\n-    a = 1\n+    a = 2\n     return a\n@@ -3,1 +3,1 @@\n     return a\n",
+        "@@ -1,3 +1,3 @@\n def one():\n-    a = 1\n+    a = 2\n     return a\n",
+        &[What::OverlapRemoved],
+    );
 }
 
 #[test]
