@@ -19,6 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Bytes that an algorithm may work in: what NVIDIA recommends for Hopper.
 const WORKSPACE_BYTES: usize = 32 << 20;
 
+/// The alignment, in bytes, from which on no algorithm wants more.
+const LARGEST_ALIGNMENT: u32 = 256;
+
 /// Shapes whose algorithms are kept: a step has four or five, and steps differ in their rows.
 const MAX_PLANS: usize = 4096;
 
@@ -60,6 +63,8 @@ struct Shape {
     in_features: usize,
     out_features: usize,
     strides: [usize; 3],
+    /// What divides every address, up to [`LARGEST_ALIGNMENT`]: algorithms differ in what they need.
+    alignment: u32,
 }
 
 impl CublasLt {
@@ -84,7 +89,9 @@ impl CublasLt {
     pub(super) unsafe fn matmul(&self, product: &Product, stream: CUstream) -> Result<()> {
         let Product { dtype, rows, in_features, out_features, .. } = *product;
         let strides = [product.input_stride, product.weight_stride, product.out_stride];
-        let shape = Shape { dtype, rows, in_features, out_features, strides };
+        let addresses = product.input | product.weight | product.out;
+        let alignment = 1 << addresses.trailing_zeros().min(LARGEST_ALIGNMENT.trailing_zeros());
+        let shape = Shape { dtype, rows, in_features, out_features, strides, alignment };
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if !plans.contains_key(&shape) {
             if plans.len() == MAX_PLANS {
@@ -187,35 +194,48 @@ impl Plan {
         plan.weight = layout(shape.in_features, shape.out_features, weight_stride)?;
         plan.input = layout(shape.in_features, shape.rows, input_stride)?;
         plan.out = layout(shape.out_features, shape.rows, out_stride)?;
-        plan.algorithm = plan.choose(handle).map_err(|error| error.context(format!("{shape:?}")))?;
+        plan.algorithm =
+            plan.choose(handle, shape.alignment).map_err(|error| error.context(format!("{shape:?}")))?;
         Ok(plan)
     }
 
     /// The algorithm that the library expects to be fastest.
-    fn choose(&self, handle: sys::cublasLtHandle_t) -> Result<sys::cublasLtMatmulAlgo_t> {
-        use sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    fn choose(&self, handle: sys::cublasLtHandle_t, alignment: u32) -> Result<sys::cublasLtMatmulAlgo_t> {
+        use sys::cublasLtMatmulPreferenceAttributes_t::{
+            CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+        };
         let preference =
             result::create_matmul_pref().map_err(|error| failed("cublasLtMatmulPreferenceCreate", error))?;
         let workspace_bytes = WORKSPACE_BYTES;
-        // SAFETY: the attribute is one number of this type; descriptions and preference are alive, and the latter is destroyed once.
+        let workspace = (&raw const workspace_bytes).cast::<c_void>();
+        let aligned = (&raw const alignment).cast::<c_void>();
+        let attributes = [
+            (CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace, size_of::<usize>()),
+            (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned, size_of::<u32>()),
+            (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned, size_of::<u32>()),
+            (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned, size_of::<u32>()),
+            (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, aligned, size_of::<u32>()),
+        ];
+        // SAFETY: each attribute is one number of this size; descriptions and preference are alive, and the latter is destroyed once.
         let chosen = unsafe {
-            let chosen = result::set_matmul_pref_attribute(
-                preference,
-                CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                (&raw const workspace_bytes).cast(),
-                size_of::<usize>(),
-            )
-            .and_then(|()| {
-                result::get_matmul_algo_heuristic(
-                    handle,
-                    self.operation,
-                    self.weight,
-                    self.input,
-                    self.out,
-                    self.out,
-                    preference,
-                )
-            });
+            let chosen = attributes
+                .into_iter()
+                .try_for_each(|(attribute, value, size)| {
+                    result::set_matmul_pref_attribute(preference, attribute, value, size)
+                })
+                .and_then(|()| {
+                    result::get_matmul_algo_heuristic(
+                        handle,
+                        self.operation,
+                        self.weight,
+                        self.input,
+                        self.out,
+                        self.out,
+                        preference,
+                    )
+                });
             result::destroy_matmul_pref(preference).and(chosen)
         };
         Ok(chosen.map_err(|error| failed("cublasLtMatmulAlgoGetHeuristic", error))?.algo)
