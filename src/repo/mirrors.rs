@@ -153,11 +153,7 @@ impl Mirrors {
     ///
     /// # Errors
     /// As [`Mirrors::open_at`].
-    pub fn open_newest(
-        &self,
-        name: &RepositoryName,
-        cancel: &CancelToken,
-    ) -> Result<(Repository, ObjectId)> {
+    pub fn open_newest(&self, name: &RepositoryName, cancel: &CancelToken) -> Result<(Repository, ObjectId)> {
         if let Source::Cache { directory, remote } = &self.source {
             let clone = clone_path(directory, name, remote.filter);
             let is_old = clone.exists();

@@ -74,7 +74,8 @@ impl FromStr for IssueAddress {
             return Err(wrong("that of a pull request"));
         }
         let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
-        let number = number.parse().ok().filter(|_| kind == "issues" && is_number && is_name(owner) && is_name(name));
+        let number =
+            number.parse().ok().filter(|_| kind == "issues" && is_number && is_name(owner) && is_name(name));
         let number = number.ok_or_else(|| wrong(&shown))?;
         let host = url.origin().ascii_serialization();
         Ok(Self { host, owner: owner.to_owned(), name: name.to_owned(), number })

@@ -164,18 +164,16 @@ impl Github {
         let mut attempt = 1;
         loop {
             let fault = match self.http.get(url.clone()).send().await {
-                Ok(response) if response.status().is_success() => {
-                    match read(response, MAX_BODY).await {
-                        Ok(Some(body)) => return Ok(body),
-                        Ok(None) => {
-                            return Err(Error::invalid_data(format!(
-                                "the answer about {address} is longer than {} MiB",
-                                MAX_BODY >> 20
-                            )));
-                        }
-                        Err(error) => Fault::transient(self.broken(error)),
+                Ok(response) if response.status().is_success() => match read(response, MAX_BODY).await {
+                    Ok(Some(body)) => return Ok(body),
+                    Ok(None) => {
+                        return Err(Error::invalid_data(format!(
+                            "the answer about {address} is longer than {} MiB",
+                            MAX_BODY >> 20
+                        )));
                     }
-                }
+                    Err(error) => Fault::transient(self.broken(error)),
+                },
                 Ok(response) if response.status().is_redirection() => {
                     redirects += 1;
                     url = self.redirected(&url, &response, redirects)?;
@@ -208,7 +206,8 @@ impl Github {
         let status = response.status();
         let limit = Limit::read(response.headers(), Utc::now().timestamp());
         let body = read(response, MAX_REFUSAL).await.ok().flatten().unwrap_or_default();
-        let said = serde_json::from_slice::<RawRefusal>(&body).unwrap_or_default().message.unwrap_or_default();
+        let said =
+            serde_json::from_slice::<RawRefusal>(&body).unwrap_or_default().message.unwrap_or_default();
         let said: String = said.chars().take(300).flat_map(char::escape_debug).collect();
         let is_limit = status == StatusCode::TOO_MANY_REQUESTS
             || (status == StatusCode::FORBIDDEN

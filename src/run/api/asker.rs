@@ -72,12 +72,7 @@ impl Asker {
     ///
     /// # Errors
     /// The failure that every further request would share, such as a refused key or a cap that is reached; `Cancelled`.
-    pub(in crate::run) fn ask(
-        &self,
-        instance_id: &str,
-        text: String,
-        cancel: &CancelToken,
-    ) -> Result<Asked> {
+    pub(in crate::run) fn ask(&self, instance_id: &str, text: String, cancel: &CancelToken) -> Result<Asked> {
         let prompt = Prompt { instance_id: instance_id.to_owned(), text };
         let Outcome { instance_id, end } =
             self.driver.wait(cancel, request(Arc::clone(&self.shared), prompt))?;

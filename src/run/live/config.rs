@@ -163,12 +163,18 @@ impl RunLiveConfig {
         }
         if self.prompt_style == PromptStyle::Style2EditsOnly {
             let expected = "style-2, style-3 or full_file_gen";
-            return Err(out_of_range("prompt_style", expected, "style-2-edits-only, which needs the solution"));
+            return Err(out_of_range(
+                "prompt_style",
+                expected,
+                "style-2-edits-only, which needs the solution",
+            ));
         }
         if self.extensions.is_empty() || self.extensions.iter().any(String::is_empty) {
             return Err(out_of_range("extensions", "ends of names such as `.py`", "nothing"));
         }
-        for (key, is_set) in [("mirror_dir", self.mirror_dir.is_some()), ("clone_url", self.clone_url.is_some())] {
+        for (key, is_set) in
+            [("mirror_dir", self.mirror_dir.is_some()), ("clone_url", self.clone_url.is_some())]
+        {
             if self.local_repo.is_some() && is_set {
                 let message = format!("`local_repo` and `{key}` exclude each other");
                 return Err(Error::invalid_argument(message));

@@ -74,11 +74,7 @@ impl<'a> Workshop<'a> {
         let files = self.pack(&problem, &readmes, found)?;
         let retrieved = hits
             .into_iter()
-            .map(|hit| Retrieved {
-                shown: files.contains_key(&hit.docid),
-                path: hit.docid,
-                score: hit.score,
-            })
+            .map(|hit| Retrieved { shown: files.contains_key(&hit.docid), path: hit.docid, score: hit.score })
             .collect();
         let text = self.render(&problem, &readmes, &files);
         Ok(Prepared { repository, commit, retrieved, text: format!("{}\n\n", text.trim()) })

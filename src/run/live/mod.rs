@@ -130,16 +130,18 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Takes one issue to its line in the file, and its patch into the checkout where that is wanted.
-    fn finish(&mut self, address: &IssueAddress, base_commit: Option<&str>, cancel: &CancelToken) -> Result<()> {
+    fn finish(
+        &mut self,
+        address: &IssueAddress,
+        base_commit: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
         let mut title = String::new();
-        let made = self
-            .workshop
-            .fetch(address, cancel)
-            .and_then(|issue: Issue| {
-                let prepared = self.workshop.prepare(address, base_commit, &issue, cancel);
-                title = issue.title;
-                prepared
-            });
+        let made = self.workshop.fetch(address, cancel).and_then(|issue: Issue| {
+            let prepared = self.workshop.prepare(address, base_commit, &issue, cancel);
+            title = issue.title;
+            prepared
+        });
         // A run that is cancelled finds nothing out about its issues.
         cancel.check()?;
         let (record, asked) = match made {
@@ -231,7 +233,11 @@ fn failure(config: &RunLiveConfig, address: &IssueAddress, error: &Error) -> Liv
     let reason = explain(error);
     log::info!("{address}: {reason}");
     LiveRecord {
-        prediction: Prediction::failed(address.instance_id(), config.llama().name(None).recorded_model(), reason),
+        prediction: Prediction::failed(
+            address.instance_id(),
+            config.llama().name(None).recorded_model(),
+            reason,
+        ),
         issue_url: address.to_string(),
         base_commit: None,
         retrieved: Vec::new(),
@@ -265,7 +271,8 @@ fn apply_recorded(
     for address in addresses {
         let recorded = find(file, &address.instance_id())?;
         let commit = recorded.base_commit.as_deref().unwrap_or("HEAD");
-        let check = AtCommit::open(checkout, commit, cancel)?.check(&recorded.model_patch, Judge::Git, cancel)?;
+        let check =
+            AtCommit::open(checkout, commit, cancel)?.check(&recorded.model_patch, Judge::Git, cancel)?;
         let mut report = IssueReport {
             instance_id: address.instance_id(),
             issue_url: address.to_string(),

@@ -67,7 +67,8 @@ impl Writer {
         text: String,
         cancel: &CancelToken,
     ) -> Result<Prediction> {
-        let instance = Instance { instance_id: instance_id.to_owned(), text: Some(text), ..Instance::default() };
+        let instance =
+            Instance { instance_id: instance_id.to_owned(), text: Some(text), ..Instance::default() };
         let encode = |text: &str| self.tokenizer.encode(text, true);
         let prompt = tokenize(vec![instance], &encode, self.ends_in_newlines, 1, cancel)?.pop();
         let prompt = prompt.ok_or_else(|| Error::internal("a prompt was lost"))?.token_ids?;
