@@ -90,10 +90,11 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 ///
 /// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
 /// "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
-/// (swebench_run_api_start), "run-live" (swebench_run_live_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
-/// (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
-/// (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
-/// (swebench_predictions_start). Free `out` with swebench_buf_free().
+/// (swebench_run_api_start), "run-live" (swebench_run_live_start), "create-text-dataset"
+/// (swebench_run_text_dataset_start), "tokenize-dataset" (swebench_run_tokenize_dataset_start), "bm25-retrieval"
+/// (swebench_run_bm25_retrieval_start), "eval-retrieval" (swebench_run_eval_retrieval_start), "bench"
+/// (swebench_bench_start), "diff" (swebench_diff) or "predictions" (swebench_predictions_start). Free `out` with
+/// swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,

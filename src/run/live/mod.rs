@@ -58,9 +58,7 @@ fn run_stages(
     config.validate()?;
     let addresses = config.addresses()?;
     if let Some(path) = &config.local_repo {
-        for revision in config.base_commit.iter().map(Some).chain([None]) {
-            open_local(path, revision.map(String::as_str), cancel)?;
-        }
+        open_local(path, config.base_commit.first().map(String::as_str), cancel)?;
     }
     let service = if config.is_local() { None } else { Some(Service::new(&config.api())?) };
     let workshop = Workshop::new(config, connect(config, &addresses)?, cancel)?;
