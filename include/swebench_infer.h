@@ -386,10 +386,11 @@ int32_t swebench_log_set(int32_t level,
  *
  * `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
  * "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
- * (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
- * (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
- * (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
- * (swebench_predictions_start). Free `out` with swebench_buf_free().
+ * (swebench_run_api_start), "run-live" (swebench_run_live_start), "create-text-dataset"
+ * (swebench_run_text_dataset_start), "tokenize-dataset" (swebench_run_tokenize_dataset_start), "bm25-retrieval"
+ * (swebench_run_bm25_retrieval_start), "eval-retrieval" (swebench_run_eval_retrieval_start), "bench"
+ * (swebench_bench_start), "diff" (swebench_diff) or "predictions" (swebench_predictions_start). Free `out` with
+ * swebench_buf_free().
  */
 int32_t swebench_config_schema(swebench_str kind,
                                swebench_buf *out,
@@ -700,6 +701,20 @@ int32_t swebench_run_llama_start(swebench_str config_json,
 int32_t swebench_run_api_start(swebench_str config_json,
                                swebench_job **out,
                                swebench_error **error);
+
+/**
+ * Starts a run over issues as they are on GitHub now: fetched, their repositories cloned and searched, a service's or a local model
+ * asked, its patch made to fit the files and tried.
+ *
+ * `config_json` is a configuration of kind "run-live". Events: STARTED, INSTANCE when an issue's record is on disk, with `title`,
+ * `retrieved` (`path`, `score`, `shown`), tokens, `cost`, `model_patch`, `check` (`applies`, `reason`), `applied` and `error`;
+ * WARNING, and FINISHED with counts, the file, and `interrupted`. The same configuration continues a cancelled run and tries failed
+ * issues again. Titles are what strangers wrote: escape them. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with
+ * swebench_job_free().
+ */
+int32_t swebench_run_live_start(swebench_str config_json,
+                                swebench_job **out,
+                                swebench_error **error);
 
 /**
  * Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.

@@ -62,6 +62,14 @@ impl Job {
         })?)
     }
 
+    /// Starts a run over issues as they are on GitHub now, from a configuration of kind `run-live`.
+    pub fn live(config_json: &str) -> Result<Self> {
+        // SAFETY: text and outputs live during the call.
+        Self::new(super::call_for_object(|out, error| unsafe {
+            sys::swebench_run_live_start(super::lend(config_json), out, error)
+        })?)
+    }
+
     /// Starts making a dataset of prompts, from a configuration of kind `create-text-dataset`.
     pub fn text_dataset(config_json: &str) -> Result<Self> {
         // SAFETY: text and outputs live during the call.

@@ -280,6 +280,12 @@ unsafe extern "C" {
         error: *mut *mut swebench_error,
     ) -> i32;
 
+    pub fn swebench_run_live_start(
+        config_json: swebench_str,
+        out: *mut *mut swebench_job,
+        error: *mut *mut swebench_error,
+    ) -> i32;
+
     pub fn swebench_run_bm25_retrieval_start(
         config_json: swebench_str,
         out: *mut *mut swebench_job,

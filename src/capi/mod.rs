@@ -52,8 +52,8 @@ pub use model::{
 };
 pub use run::{
     swebench_bench_start, swebench_predictions_start, swebench_run_api_start,
-    swebench_run_bm25_retrieval_start, swebench_run_eval_retrieval_start, swebench_run_llama_start,
-    swebench_run_text_dataset_start, swebench_run_tokenize_dataset_start,
+    swebench_run_bm25_retrieval_start, swebench_run_eval_retrieval_start, swebench_run_live_start,
+    swebench_run_llama_start, swebench_run_text_dataset_start, swebench_run_tokenize_dataset_start,
 };
 pub use text::{Str, swebench_cstr};
 pub use tokenizer::{

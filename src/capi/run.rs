@@ -17,6 +17,7 @@ use crate::run::api::{self, RunApiConfig};
 use crate::run::bench::{self, BenchConfig};
 use crate::run::bm25_retrieval::{self, Bm25RetrievalConfig};
 use crate::run::eval_retrieval::{self, EvalRetrievalConfig};
+use crate::run::live::{self, RunLiveConfig};
 use crate::run::llama::{self, RunEvent, RunLlamaConfig};
 use crate::run::review::{self, PredictionsConfig};
 use crate::run::text_dataset::{self, TextDatasetConfig};
@@ -57,6 +58,24 @@ pub unsafe extern "C" fn swebench_run_api_start(
 ) -> i32 {
     // SAFETY: text, output and error are valid by contract.
     unsafe { start(config_json, out, error, run_api) }
+}
+
+/// Starts a run over issues as they are on GitHub now: fetched, their repositories cloned and searched, a service's or a local model
+/// asked, its patch made to fit the files and tried.
+///
+/// `config_json` is a configuration of kind "run-live". Events: STARTED, INSTANCE when an issue's record is on disk, with `title`,
+/// `retrieved` (`path`, `score`, `shown`), tokens, `cost`, `model_patch`, `check` (`applies`, `reason`), `applied` and `error`;
+/// WARNING, and FINISHED with counts, the file, and `interrupted`. The same configuration continues a cancelled run and tries failed
+/// issues again. Titles are what strangers wrote: escape them. Two processes on one file: SWEBENCH_ERROR_BUSY. Free `out` with
+/// swebench_job_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swebench_run_live_start(
+    config_json: Str,
+    out: *mut *mut Job,
+    error: *mut *mut ErrorObject,
+) -> i32 {
+    // SAFETY: text, output and error are valid by contract.
+    unsafe { start(config_json, out, error, run_live) }
 }
 
 /// Starts a search for the files that the issues of a dataset are about, by BM25 over the files of each instance's commit.
@@ -199,6 +218,18 @@ fn run_api(config: &RunApiConfig, reporter: Reporter<'_>) -> Result<Value> {
         true => to_json(&api::dry_run(config, reporter.cancel, &mut on_event)?),
         false => to_json(&api::run(config, reporter.cancel, &mut on_event)?),
     }
+}
+
+fn run_live(config: &RunLiveConfig, reporter: Reporter<'_>) -> Result<Value> {
+    let mut on_event = |event: live::RunEvent| {
+        let kind = match &event {
+            live::RunEvent::Warning { .. } => SWEBENCH_EVENT_WARNING,
+            live::RunEvent::Started { .. } => SWEBENCH_EVENT_STARTED,
+            live::RunEvent::InstanceFinished(_) => SWEBENCH_EVENT_INSTANCE,
+        };
+        report(reporter, kind, &event);
+    };
+    to_json(&live::run(config, reporter.cancel, &mut on_event)?)
 }
 
 fn run_bm25_retrieval(config: &Bm25RetrievalConfig, reporter: Reporter<'_>) -> Result<Value> {

@@ -2,6 +2,7 @@
 //! protocols.
 
 mod failure;
+mod github;
 mod request;
 mod response;
 mod secret;
@@ -35,6 +36,7 @@ pub use config::{BreakerPolicy, ClientConfig, Headers, KeySource, OpenaiApi, Tim
 pub use count::{Count, Counter, Fit, Method, Overflow};
 pub use driver::Driver;
 pub use failure::{Failure, FailureKind};
+pub use github::{Github, Issue, IssueAddress};
 pub use limiter::{Concurrency, Limiter, LimiterConfig, Permit};
 pub use prices::{BUILTIN_DATE, Found, ModelPrice, Money, Prices, Rates, Service, Tier};
 pub use provider::Provider;

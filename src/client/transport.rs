@@ -292,40 +292,54 @@ impl Transport {
     }
 
     fn build(&self) -> Result<reqwest::Client> {
-        // An error says that the process has a provider already, which does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let certificates = match &self.ca_file {
-            Some(path) => Some(read_certificates(path)?),
-            None => None,
-        };
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("swebench-infer/", env!("CARGO_PKG_VERSION")))
-                .default_headers(self.headers.clone())
-                // A key must not follow a redirection to another server.
-                .redirect(redirect::Policy::none())
-                .connect_timeout(seconds(self.timeouts.connect))
-                .read_timeout(seconds(self.timeouts.idle))
-                .timeout(seconds(self.timeouts.total))
-                // Routers forget connections that are silent while a model thinks.
-                .tcp_keepalive(Duration::from_secs(60))
-                .http2_adaptive_window(true)
-        };
-        match certificates {
-            Some(certificates) => builder().tls_certs_merge(certificates).build(),
-            None => builder().build(),
-        }
-        // Without TLS the machine needs no certificates.
-        .or_else(|error| if self.is_plain { builder().tls_certs_only([]).build() } else { Err(error) })
-        .map_err(|error| {
-            Error::new(ErrorKind::Unsupported, "encrypted connections cannot be made")
-                .with_hint(
-                    "install the operating system's CA certificates (Debian: ca-certificates), or name a PEM file in \
-                     SSL_CERT_FILE",
-                )
-                .with_source(error)
-        })
+        build_http(&self.headers, self.timeouts, self.ca_file.as_ref(), self.is_plain)
     }
+}
+
+/// Connections with these headers on every request; redirections are not followed.
+///
+/// # Errors
+/// `InvalidData` for certificates that cannot be read, `Unsupported` when there are none and `is_plain` does not say that none are
+/// needed.
+pub(super) fn build_http(
+    headers: &HeaderMap,
+    timeouts: Timeouts,
+    ca_file: Option<&PathBuf>,
+    is_plain: bool,
+) -> Result<reqwest::Client> {
+    // An error says that the process has a provider already, which does as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificates = match ca_file {
+        Some(path) => Some(read_certificates(path)?),
+        None => None,
+    };
+    let builder = || {
+        reqwest::Client::builder()
+            .user_agent(concat!("swebench-infer/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers.clone())
+            // A key must not follow a redirection to another server.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(seconds(timeouts.connect))
+            .read_timeout(seconds(timeouts.idle))
+            .timeout(seconds(timeouts.total))
+            // Routers forget connections that are silent while a model thinks.
+            .tcp_keepalive(Duration::from_secs(60))
+            .http2_adaptive_window(true)
+    };
+    match certificates {
+        Some(certificates) => builder().tls_certs_merge(certificates).build(),
+        None => builder().build(),
+    }
+    // Without TLS the machine needs no certificates.
+    .or_else(|error| if is_plain { builder().tls_certs_only([]).build() } else { Err(error) })
+    .map_err(|error| {
+        Error::new(ErrorKind::Unsupported, "encrypted connections cannot be made")
+            .with_hint(
+                "install the operating system's CA certificates (Debian: ca-certificates), or name a PEM file in \
+                 SSL_CERT_FILE",
+            )
+            .with_source(error)
+    })
 }
 
 fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>> {

@@ -1,13 +1,34 @@
-//! Whether git applies a patch to a commit, tried on an index of its own: no checkout, and nothing of the repository is changed.
+//! Patches and git: whether it applies one to a commit, tried on an index of its own without any change of the repository, and
+//! one put into the files of a checkout.
 
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use super::git::last_lines;
-use super::{Git, ObjectId, Repository};
+use super::{Git, GitOutput, ObjectId, Repository};
 use crate::cancel::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Puts a patch into the files of a checkout, all of it or nothing; neither its index nor its commits change. What git says when it
+/// does not take the patch.
+///
+/// # Errors
+/// `InvalidArgument` for a bare repository, `NotFound` without a repository or git, `Cancelled`.
+pub fn apply_to_checkout(checkout: &Path, patch: &str, cancel: &CancelToken) -> Result<Result<(), String>> {
+    let repository = Repository::open(checkout)?;
+    if !checkout.join(".git").exists() {
+        return Err(Error::invalid_argument("the repository has no files that a patch could be put into")
+            .with_path(checkout)
+            .with_expected("a checkout", "a bare repository"));
+    }
+    let git = repository.git("apply").args(["--whitespace=nowarn", "-"]).current_dir(checkout);
+    Ok(outcome(&git.stdin(patch).run(cancel)?))
+}
+
+fn outcome(output: &GitOutput) -> Result<(), String> {
+    if output.is_success() { Ok(()) } else { Err(last_lines(&output.stderr)) }
+}
 
 /// The files of a commit as git's index, in a directory that goes away; patches are tried on it.
 #[derive(Debug)]
@@ -54,8 +75,7 @@ impl<'r> TrialIndex<'r> {
 
     fn apply(&self, flags: &[&str], patch: &str, cancel: &CancelToken) -> Result<Result<(), String>> {
         let git = self.git("apply").args(["--cached", "--whitespace=nowarn"]).args(flags).arg("-");
-        let output = git.stdin(patch).run(cancel)?;
-        Ok(if output.is_success() { Ok(()) } else { Err(last_lines(&output.stderr)) })
+        Ok(outcome(&git.stdin(patch).run(cancel)?))
     }
 
     /// git with this index; what it writes goes to the temporary directory.

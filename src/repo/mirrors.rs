@@ -16,6 +16,9 @@ const LOCK_POLL: Duration = Duration::from_millis(100);
 /// The protocols that a clone may be made by.
 const PROTOCOLS: [&str; 4] = ["https", "http", "git", "file"];
 
+/// The default branch of a clone.
+const HEAD: &str = "HEAD";
+
 /// What a clone takes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CloneFilter {
@@ -141,11 +144,26 @@ impl Mirrors {
             }
             resolved => resolved?,
         };
-        if remote.filter == CloneFilter::FilesOnDemand {
-            let _lock = lock(&clone, cancel)?;
-            remote.fetch_files(&repository, commit, cancel)?;
-        }
+        remote.complete(&repository, commit, &clone, cancel)?;
         Ok((repository, commit))
+    }
+
+    /// The repository of this name and the newest commit of its default branch, with all files of that commit. A cached clone is
+    /// brought up to date first; a directory's clone is taken as it is.
+    ///
+    /// # Errors
+    /// As [`Mirrors::open_at`].
+    pub fn open_newest(&self, name: &RepositoryName, cancel: &CancelToken) -> Result<(Repository, ObjectId)> {
+        if let Source::Cache { directory, remote } = &self.source {
+            let clone = clone_path(directory, name, remote.filter);
+            let is_old = clone.exists();
+            let repository = self.open(name, cancel)?;
+            if is_old {
+                let _lock = lock(&clone, cancel)?;
+                remote.fetch(&repository, HEAD, cancel)?;
+            }
+        }
+        self.open_at(name, HEAD, cancel)
     }
 }
 
@@ -215,6 +233,21 @@ impl Remote {
         let all = fetch().args(["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
         let output = self.talk(all, cancel)?;
         if output.is_success() { Ok(()) } else { Err(refusal(&output).context("cannot update the clone")) }
+    }
+
+    /// Fetches what a clone without files lacks of a commit.
+    fn complete(
+        &self,
+        repository: &Repository,
+        commit: ObjectId,
+        clone: &Path,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        if self.filter == CloneFilter::Everything {
+            return Ok(());
+        }
+        let _lock = lock(clone, cancel)?;
+        self.fetch_files(repository, commit, cancel)
     }
 
     /// Fetches the files of a commit that the clone lacks, all in one go.

@@ -17,7 +17,7 @@ pub(crate) mod test_repository;
 mod text;
 mod tree;
 
-pub use apply::TrialIndex;
+pub use apply::{TrialIndex, apply_to_checkout};
 pub use git::{Git, GitOutput};
 pub use id::ObjectId;
 pub use mirrors::{CloneFilter, MirrorConfig, Mirrors};

@@ -4,6 +4,7 @@ pub mod api;
 pub mod bench;
 pub mod bm25_retrieval;
 pub mod eval_retrieval;
+pub mod live;
 pub mod llama;
 pub mod names;
 mod permutation;

@@ -11,6 +11,7 @@
 //! - `run_api`: runs against servers on loopback: protocols, refusals, costs, kills
 //! - `run_api_batch`: the same through providers' batches, killed between any two steps
 //! - `run_api_providers`: what each provider's URLs, headers and options put into a request
+//! - `run_live`: issues of a GitHub on loopback to patches in a checkout, and all that may be wrong with them
 //! - `retrieval`: BM25 over git repositories on the disk, failures, clones; recall
 //! - `resume`: killed and interrupted runs continue, and no prediction is lost or doubled
 
@@ -32,6 +33,7 @@ mod retrieval;
 mod run_api;
 mod run_api_batch;
 mod run_api_providers;
+mod run_live;
 mod run_llama;
 mod server;
 mod tools;

@@ -12,7 +12,7 @@ use crate::cli::Cli;
 use crate::demo;
 
 /// Runs git in `dir`; what it prints.
-fn git(dir: &Path, args: &[&str], stdin: &[u8]) -> String {
+pub fn git(dir: &Path, args: &[&str], stdin: &[u8]) -> String {
     let mut child = Command::new("git")
         .args(args)
         .current_dir(dir)
@@ -28,7 +28,7 @@ fn git(dir: &Path, args: &[&str], stdin: &[u8]) -> String {
 }
 
 /// Adds a commit of these files alone to the bare repository `repo` below `dir`; its id.
-fn commit(dir: &Path, repo: &str, files: &BTreeMap<String, String>) -> String {
+pub fn commit(dir: &Path, repo: &str, files: &BTreeMap<String, String>) -> String {
     let path = dir.join(repo);
     if !path.exists() {
         fs::create_dir_all(&path).unwrap();

@@ -16,6 +16,7 @@ fn help_shows_flags_examples_and_exit_codes() {
             &["--model-name-or-path <MODEL>", "Examples:", "--shard auto", "[default: test]"],
         ),
         (&["run-api", "--help"], &["--dataset-name-or-path <DATASET>", "Examples:", "--max-cost"]),
+        (&["run-live", "--help"], &["--issue-url <URL>...", "Examples:", "--github-api-url", "--apply"]),
         (&["make-datasets", "--help"], &["bm25-retrieval", "eval-retrieval"]),
         (
             &["make-datasets", "bm25-retrieval", "--help"],

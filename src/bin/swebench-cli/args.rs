@@ -12,6 +12,7 @@ use crate::info::InfoArgs;
 use crate::make_datasets::MakeDatasetsArgs;
 use crate::predictions::PredictionsArgs;
 use crate::run_api::RunApiArgs;
+use crate::run_live::RunLiveArgs;
 use crate::run_llama::RunLlamaArgs;
 use crate::swebench::Level;
 
@@ -58,6 +59,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     RunLlama(Box<RunLlamaArgs>),
     RunApi(Box<RunApiArgs>),
+    RunLive(Box<RunLiveArgs>),
     MakeDatasets(MakeDatasetsArgs),
     ExtractDiff(ExtractDiffArgs),
     Predictions(PredictionsArgs),
@@ -126,6 +128,7 @@ mod tests {
         for (path, kind) in [
             (&["run-llama"][..], "run-llama"),
             (&["run-api"], "run-api"),
+            (&["run-live"], "run-live"),
             (&["make-datasets", "create-text-dataset"], "create-text-dataset"),
             (&["make-datasets", "tokenize-dataset"], "tokenize-dataset"),
             (&["make-datasets", "bm25-retrieval"], "bm25-retrieval"),

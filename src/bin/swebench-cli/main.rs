@@ -22,6 +22,7 @@ mod plain;
 mod predictions;
 mod progress;
 mod run_api;
+mod run_live;
 mod run_llama;
 mod shard;
 mod talk;
@@ -53,6 +54,7 @@ fn run(command: Command, talk: &Arc<Talk>) -> Result<Exit, Failure> {
     match command {
         Command::RunLlama(args) => run_llama::run(&args, talk),
         Command::RunApi(args) => run_api::run(&args, talk),
+        Command::RunLive(args) => run_live::run(&args, talk),
         Command::MakeDatasets(args) => make_datasets::run(&args, talk),
         Command::ExtractDiff(args) => extract_diff::run(&args, talk),
         Command::Predictions(args) => predictions::run(&args, talk),

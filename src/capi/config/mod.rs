@@ -28,6 +28,7 @@ use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
 use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
+use crate::run::live::RunLiveConfig;
 use crate::run::llama::RunLlamaConfig;
 use crate::run::review::PredictionsConfig;
 use crate::run::text_dataset::TextDatasetConfig;
@@ -62,13 +63,14 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 13] = [
+static KINDS: [Kind; 14] = [
     Kind::of::<ModelConfig>(),
     Kind::of::<GenerateConfig>(),
     Kind::of::<ClientConfig>(),
     Kind::of::<CompletionConfig>(),
     Kind::of::<RunLlamaConfig>(),
     Kind::of::<RunApiConfig>(),
+    Kind::of::<RunLiveConfig>(),
     Kind::of::<TextDatasetConfig>(),
     Kind::of::<TokenizeDatasetConfig>(),
     Kind::of::<Bm25RetrievalConfig>(),
@@ -88,10 +90,11 @@ fn effective<T: Config>(json: &str) -> Result<String> {
 ///
 /// `kind` is "model" (swebench_model_load), "generate" (swebench_generate_start), "client" (swebench_client_open),
 /// "completion" (swebench_client_complete_start), "run-llama" (swebench_run_llama_start), "run-api"
-/// (swebench_run_api_start), "create-text-dataset" (swebench_run_text_dataset_start), "tokenize-dataset"
-/// (swebench_run_tokenize_dataset_start), "bm25-retrieval" (swebench_run_bm25_retrieval_start), "eval-retrieval"
-/// (swebench_run_eval_retrieval_start), "bench" (swebench_bench_start), "diff" (swebench_diff) or "predictions"
-/// (swebench_predictions_start). Free `out` with swebench_buf_free().
+/// (swebench_run_api_start), "run-live" (swebench_run_live_start), "create-text-dataset"
+/// (swebench_run_text_dataset_start), "tokenize-dataset" (swebench_run_tokenize_dataset_start), "bm25-retrieval"
+/// (swebench_run_bm25_retrieval_start), "eval-retrieval" (swebench_run_eval_retrieval_start), "bench"
+/// (swebench_bench_start), "diff" (swebench_diff) or "predictions" (swebench_predictions_start). Free `out` with
+/// swebench_buf_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swebench_config_schema(
     kind: Str,
@@ -147,7 +150,7 @@ mod tests {
         let error = Kind::find("modle").map(|_| ()).unwrap_err();
         assert!(
             error.to_string().contains(
-                "expected model, generate, client, completion, run-llama, run-api, create-text-dataset, \
+                "expected model, generate, client, completion, run-llama, run-api, run-live, create-text-dataset, \
                  tokenize-dataset, bm25-retrieval, eval-retrieval, bench, diff, predictions, got modle"
             ),
             "{error}"

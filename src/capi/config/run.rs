@@ -8,6 +8,7 @@ use crate::run::api::RunApiConfig;
 use crate::run::bench::BenchConfig;
 use crate::run::bm25_retrieval::Bm25RetrievalConfig;
 use crate::run::eval_retrieval::EvalRetrievalConfig;
+use crate::run::live::RunLiveConfig;
 use crate::run::llama::RunLlamaConfig;
 use crate::run::review::PredictionsConfig;
 use crate::run::text_dataset::TextDatasetConfig;
@@ -23,6 +24,14 @@ impl Config for RunLlamaConfig {
 
 impl Config for RunApiConfig {
     const KIND: &'static str = "run-api";
+
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
+impl Config for RunLiveConfig {
+    const KIND: &'static str = "run-live";
 
     fn check(&self) -> Result<()> {
         self.validate()

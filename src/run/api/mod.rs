@@ -1,5 +1,6 @@
 //! The run of a service's model over a dataset: prompts out, one prediction a line in, continued where it stopped.
 
+mod asker;
 mod batch;
 mod config;
 mod dry_run;
@@ -12,6 +13,7 @@ mod record;
 mod select;
 mod send;
 
+pub(super) use asker::{Asked, Asker, Service};
 pub use batch::{BatchAction, BatchReport, BatchRow};
 pub use config::RunApiConfig;
 pub use dry_run::{DryRun, Lengths, dry_run};

@@ -24,7 +24,8 @@ use crate::cancel::CancelToken;
 use crate::dataset::{DatasetSpec, Instance, Split, require_column};
 use crate::error::{Error, ErrorKind, Result};
 use crate::retrieval::Hit;
-use search::{Outcome, Searcher, Shelf, Task, explain};
+pub(super) use search::explain;
+use search::{Outcome, Searcher, Shelf, Task};
 
 /// What is needed of an instance.
 const COLUMNS: [&str; 3] = ["repo", "base_commit", "problem_statement"];

@@ -138,7 +138,7 @@ impl Searcher<'_> {
 }
 
 /// The error with its causes and its advice, for a record.
-pub(super) fn explain(error: &Error) -> String {
+pub(in crate::run) fn explain(error: &Error) -> String {
     match error.hint() {
         Some(hint) => format!("{} ({hint})", error.to_line()),
         None => error.to_line(),

@@ -7,9 +7,11 @@ mod prompts;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use config::{RunLlamaConfig, RunOrder};
 pub use event::{RunEvent, RunSummary};
+pub(super) use writer::Writer;
 
 use std::collections::HashSet;
 use std::fs;
