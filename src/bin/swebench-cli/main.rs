@@ -24,6 +24,7 @@ mod progress;
 mod run_api;
 mod run_live;
 mod run_llama;
+mod service;
 mod shard;
 mod talk;
 

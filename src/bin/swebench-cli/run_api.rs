@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use crate::run_llama::exit;
+use crate::service::ServiceArgs;
 use crate::shard::ShardArgs;
 use crate::swebench::Job;
 use crate::talk::Talk;
@@ -103,38 +104,9 @@ pub(crate) struct RunApiArgs {
     #[arg(long, requires = "dry_run", help_heading = "Costs")]
     #[serde(skip)]
     json: bool,
-    /// openai, azure, anthropic or anthropic-text [default: what the model's name tells]
-    #[arg(long, value_name = "NAME", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<String>,
-    /// The server [default: the provider's]
-    #[arg(long, value_name = "URL", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base_url: Option<String>,
-    /// Azure's api-version or Anthropic's anthropic-version.
-    #[arg(long, value_name = "VERSION", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_version: Option<String>,
-    /// chat or responses [default: chat]
-    #[arg(long, value_name = "NAME", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    openai_api: Option<String>,
-    /// The environment variable of the key [default: the provider's]
-    #[arg(long, value_name = "VARIABLE", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_env: Option<String>,
-    /// A file that holds the key and nothing else.
-    #[arg(long, value_name = "FILE", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_file: Option<PathBuf>,
-    /// Certificate authorities to trust besides the system's.
-    #[arg(long, value_name = "PEM", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_file: Option<PathBuf>,
-    /// The most tries of a request [default: 10]
-    #[arg(long, value_name = "N", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_attempts: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    service: ServiceArgs,
     /// Requests in flight [default: as many as the service takes]
     #[arg(long, value_name = "N", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]

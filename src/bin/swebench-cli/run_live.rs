@@ -13,6 +13,7 @@ use crate::follow::follow;
 use crate::output;
 use crate::plain::plain;
 use crate::run_llama::exit;
+use crate::service::ServiceArgs;
 use crate::swebench::{Job, Level, sys};
 use crate::talk::Talk;
 
@@ -114,41 +115,12 @@ pub(crate) struct RunLiveArgs {
     #[arg(long, value_name = "FILE", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
     prices: Option<PathBuf>,
-    /// openai, azure, anthropic or anthropic-text [default: what the model's name tells]
-    #[arg(long, value_name = "NAME", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<String>,
-    /// The server [default: the provider's]
-    #[arg(long, value_name = "URL", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base_url: Option<String>,
-    /// Azure's api-version or Anthropic's anthropic-version.
-    #[arg(long, value_name = "VERSION", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_version: Option<String>,
-    /// chat or responses [default: chat]
-    #[arg(long, value_name = "NAME", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    openai_api: Option<String>,
-    /// The environment variable of the key [default: the provider's]
-    #[arg(long, value_name = "VARIABLE", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_env: Option<String>,
-    /// A file that holds the key and nothing else.
-    #[arg(long, value_name = "FILE", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_file: Option<PathBuf>,
-    /// Certificate authorities to trust besides the system's.
-    #[arg(long, value_name = "PEM", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    service: ServiceArgs,
     /// Stream answers, which keeps long ones from looking like dead connections.
     #[arg(long, help_heading = "Service")]
     stream: bool,
-    /// The most tries of a request [default: 10]
-    #[arg(long, value_name = "N", help_heading = "Service")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_attempts: Option<u32>,
     /// auto, cpu, reference, cuda or cuda:N; with it the model is a local one in any case.
     #[arg(long, help_heading = "Local model")]
     #[serde(skip_serializing_if = "Option::is_none")]
